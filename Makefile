@@ -1,0 +1,72 @@
+# selfckpt. `make` needs Debian 12 (or a machine with gcc -m32 and rustup) and nothing set up before.
+#   make            the library and the command          make install PREFIX=/usr/local DESTDIR=
+#   make demo       shows the main job                    make test, make lint, make bench
+
+PREFIX  ?= /usr/local
+BUILD   := $(CURDIR)/build
+TARGET  := $(CURDIR)/target
+I686    := i686-unknown-linux-gnu
+VERSION  = $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
+ROOT     = $(DESTDIR)$(PREFIX)
+CARGO    = . build/toolchain.env && "$$CARGO"
+FLAGS    = --offline --locked --release --target-dir "$(TARGET)"
+INSTALL  = install -D -m
+
+.PHONY: all setup build programs test lint demo bench install uninstall clean distclean help
+.NOTPARALLEL:
+
+all: build ## the library and the command, and all that they need (default)
+	@echo "selfckpt: built build/libselfckpt.so (i686) and build/selfckpt"
+
+setup: # compiler, Rust toolchain, crates: once, over the network
+	@scripts/setup.sh
+
+build: setup
+	@$(CARGO) build $(FLAGS) --quiet --lib --target $(I686)
+	@$(CARGO) build $(FLAGS) --quiet --bin selfckpt
+	@cmp -s target/$(I686)/release/libselfckpt.so build/libselfckpt.so || \
+		$(INSTALL) 755 target/$(I686)/release/libselfckpt.so build/libselfckpt.so
+	@cmp -s target/release/selfckpt build/selfckpt || $(INSTALL) 755 target/release/selfckpt build/selfckpt
+
+programs: build # what the tests run: our own C programs, the examples, and Debian's i386 programs
+	@scripts/compile-programs.sh tests/programs build/programs
+	@scripts/compile-programs.sh examples build/examples
+	@scripts/i386-root.sh
+
+test: programs lint ## all tests
+	$(CARGO) test $(FLAGS) --lib --target $(I686)
+	SELFCKPT_BUILD="$(BUILD)" && export SELFCKPT_BUILD && $(CARGO) test $(FLAGS) --no-fail-fast
+
+lint: setup ## rustfmt and clippy
+	@scripts/lint.sh
+
+demo: build ## run, checkpoint, SIGKILL, restart, compare the output
+	@scripts/i386-root.sh
+	@scripts/demo.sh
+
+bench: build ## the benchmark table
+	@scripts/i386-root.sh
+	@scripts/bench.sh
+
+install: ## needs `make` before; PREFIX=/usr/local DESTDIR=
+	@test -e build/libselfckpt.so && test -e build/selfckpt || { echo "selfckpt: nothing to install: run make first" >&2; exit 1; }
+	$(INSTALL) 755 build/libselfckpt.so "$(ROOT)/lib/selfckpt/i686/libselfckpt.so"
+	$(INSTALL) 755 build/selfckpt "$(ROOT)/bin/selfckpt"
+	$(INSTALL) 644 include/selfckpt.h "$(ROOT)/include/selfckpt.h"
+	@mkdir -p "$(ROOT)/lib/pkgconfig"
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' selfckpt.pc.in >"$(ROOT)/lib/pkgconfig/selfckpt.pc"
+	@for page in man/*.1; do test ! -e "$$page" || $(INSTALL) 644 "$$page" "$(ROOT)/share/man/man1/$${page##*/}"; done
+
+uninstall: ## the same PREFIX and DESTDIR as for install
+	rm -f "$(ROOT)/lib/selfckpt/i686/libselfckpt.so" "$(ROOT)/bin/selfckpt" "$(ROOT)/include/selfckpt.h" "$(ROOT)/lib/pkgconfig/selfckpt.pc"
+	@for page in man/*.1; do rm -f "$(ROOT)/share/man/man1/$${page##*/}"; done
+	@-rmdir "$(ROOT)/lib/selfckpt/i686" "$(ROOT)/lib/selfckpt" 2>/dev/null
+
+clean: ## what was compiled; the toolchain and the i386 programs stay
+	rm -rf target build/libselfckpt.so build/selfckpt build/programs build/examples
+
+distclean: ## all of it
+	rm -rf target build
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 18

@@ -1,0 +1,160 @@
+//! [SIGNAL] Assembly at the edges of the handler: entry, return, stack switch, helper process, and
+//! the two instructions that a restart ends with.
+#![allow(unsafe_code)] // Hands control to assembly; each function names what it demands.
+
+use core::arch::global_asm;
+
+global_asm!(
+    ".pushsection .text.selfckpt_entry,\"ax\",@progbits",
+    // Handler of the trigger signals: (signal, siginfo, ucontext), cdecl. The kernel clears DF and
+    // TF for a handler, but AC stays as the program had it, and compiled code is not aligned.
+    ".globl selfckpt_signal_entry",
+    ".hidden selfckpt_signal_entry",
+    ".type selfckpt_signal_entry, @function",
+    "selfckpt_signal_entry:",
+    "pushfd",
+    "and dword ptr [esp], 0xfffbbfff", // AC (bit 18) and NT (bit 14)
+    "popfd",
+    "jmp {on_signal}",
+    ".size selfckpt_signal_entry, . - selfckpt_signal_entry",
+    // What the handler returns to (SA_RESTORER): esp points behind the return address, as
+    // rt_sigreturn expects.
+    ".globl selfckpt_sigreturn",
+    ".hidden selfckpt_sigreturn",
+    ".type selfckpt_sigreturn, @function",
+    "selfckpt_sigreturn:",
+    "mov eax, {rt_sigreturn}",
+    "int 0x80",
+    "ud2",
+    ".size selfckpt_sigreturn, . - selfckpt_sigreturn",
+    // Last step of a restart, entered in the restored library with the arguments of munmap for the
+    // restorer in eax, ebx, ecx and esp at frame + 4. RUNTIME holds its address.
+    ".globl selfckpt_leave",
+    ".hidden selfckpt_leave",
+    ".type selfckpt_leave, @function",
+    "selfckpt_leave:",
+    "int 0x80",
+    "mov eax, {rt_sigreturn}",
+    "int 0x80",
+    "ud2",
+    ".size selfckpt_leave, . - selfckpt_leave",
+    // (top, function, argument): calls function(argument) on the stack that ends at `top`.
+    ".globl selfckpt_call_on_stack",
+    ".hidden selfckpt_call_on_stack",
+    ".type selfckpt_call_on_stack, @function",
+    "selfckpt_call_on_stack:",
+    "push ebp",
+    "mov ebp, esp",
+    "mov eax, [ebp + 16]",
+    "mov ecx, [ebp + 12]",
+    "mov esp, [ebp + 8]",
+    "and esp, -16",
+    "sub esp, 12",
+    "push eax", // 16-byte aligned at the call, as the ABI has it
+    "call ecx",
+    "mov esp, ebp",
+    "pop ebp",
+    "ret",
+    ".size selfckpt_call_on_stack, . - selfckpt_call_on_stack",
+    // (flags, top, function, argument): clone(2); the child runs function(argument) on the stack
+    // that ends at `top` and exits with what it returns. The parent gets the child's pid or -errno.
+    ".globl selfckpt_clone",
+    ".hidden selfckpt_clone",
+    ".type selfckpt_clone, @function",
+    "selfckpt_clone:",
+    "push ebp",
+    "mov ebp, esp",
+    "push ebx",
+    "push esi",
+    "push edi",
+    "mov ebx, [ebp + 8]",
+    "mov ecx, [ebp + 12]",
+    "and ecx, -16",
+    "mov eax, [ebp + 20]",
+    "mov [ecx - 16], eax", // argument, where the child's first push ends
+    "mov eax, [ebp + 16]",
+    "mov [ecx - 20], eax", // function
+    "sub ecx, 20",
+    "xor edx, edx",
+    "xor esi, esi",
+    "xor edi, edi",
+    "mov eax, {clone}",
+    "int 0x80",
+    "test eax, eax",
+    "jz 2f",
+    "pop edi",
+    "pop esi",
+    "pop ebx",
+    "pop ebp",
+    "ret",
+    "2:",
+    "xor ebp, ebp",
+    "pop eax", // function; the argument is on top now
+    "call eax",
+    "mov ebx, eax",
+    "mov eax, {exit}",
+    "int 0x80",
+    "ud2",
+    ".size selfckpt_clone, . - selfckpt_clone",
+    ".popsection",
+    on_signal = sym crate::runtime::trigger::selfckpt_on_signal,
+    rt_sigreturn = const crate::sys::nr::RT_SIGRETURN,
+    clone = const crate::sys::nr::CLONE,
+    exit = const crate::sys::nr::EXIT,
+);
+
+unsafe extern "C" {
+    fn selfckpt_signal_entry();
+    fn selfckpt_sigreturn();
+    fn selfckpt_leave();
+    fn selfckpt_call_on_stack(top: usize, function: extern "C" fn(usize), argument: usize);
+    fn selfckpt_clone(flags: u32, top: usize, function: extern "C" fn(usize) -> i32, argument: usize) -> i32;
+}
+
+/// Address of the handler of the trigger signals.
+pub fn signal_entry() -> usize {
+    selfckpt_signal_entry as usize
+}
+
+/// Address that the handler returns to.
+pub fn sigreturn() -> usize {
+    selfckpt_sigreturn as usize
+}
+
+/// Address of the last step of a restart.
+pub fn leave() -> usize {
+    selfckpt_leave as usize
+}
+
+/// Base of the thread's TLS segment: the first word of it is its own address.
+pub fn thread_pointer() -> usize {
+    let value: usize;
+    // SAFETY: glibc's ABI on i386 keeps the TCB's address at gs:0 in every thread.
+    unsafe { core::arch::asm!("mov {}, gs:[0]", out(reg) value, options(nostack, readonly, preserves_flags)) };
+    value
+}
+
+/// Calls `function` on another stack.
+///
+/// # Safety
+/// `top` is the end of writable memory that is large enough for all that `function` needs.
+pub unsafe fn call_on_stack(top: usize, function: extern "C" fn(usize), argument: usize) {
+    // SAFETY: by the contract above.
+    unsafe { selfckpt_call_on_stack(top, function, argument) }
+}
+
+/// Starts a process by clone(2) that runs `function` and ends.
+///
+/// # Safety
+/// `top` is the end of writable memory, large enough, that nothing else uses while the child runs.
+/// With CLONE_VM the child shares all memory: what `function` does with it is the caller's affair.
+pub unsafe fn clone(
+    flags: u32,
+    top: usize,
+    function: extern "C" fn(usize) -> i32,
+    argument: usize,
+) -> Result<u32, crate::sys::Errno> {
+    // SAFETY: by the contract above.
+    let pid = unsafe { selfckpt_clone(flags, top, function, argument) };
+    crate::sys::Errno::check(pid).map(|pid| pid as u32)
+}

@@ -1,0 +1,366 @@
+//! [NORMAL] `selfckpt checkpoint`: asks a running process for a checkpoint and waits for it.
+//!
+//! The signal that asks carries a token (src/control.rs); the answer comes as a datagram. Nothing is
+//! sent to a process that has no handler for the signal: it would die of it.
+
+use crate::decode;
+use crate::failure::{Failure, Outcome};
+use crate::process::Process;
+use crate::system;
+use crate::verb::{Arguments, Operands, Opt, Verb};
+use selfckpt::control::{self, REPLY_MAGIC, Reply, Token, status};
+use selfckpt::settings::{self, signal_name};
+use serde_json::json;
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
+use zerocopy::FromBytes;
+
+pub const VERB: Verb = Verb {
+    name: "checkpoint",
+    synopsis: "[--stop] [--timeout T] [--json] PID",
+    summary: "takes a checkpoint of a running process",
+    description: &[
+        "Asks process PID, which must run libselfckpt.so, for a checkpoint, waits until the image is written, and \
+         prints its path, its size, how long the program stood still and how long all took. PID may also be that of \
+         a 'selfckpt run'.",
+        "When this command gives up, the process goes on, and a checkpoint that has begun is finished.",
+    ],
+    options: &[
+        Opt {
+            short: None,
+            long: "stop",
+            value: None,
+            help: "Have the program exit with its stop code (85 unless set otherwise) after the checkpoint, and wait \
+                   for its end.",
+        },
+        Opt {
+            short: None,
+            long: "timeout",
+            value: Some("T"),
+            help: "Give up after this time: a number of seconds, or with s, m or h. The default is 10m.",
+        },
+        Opt {
+            short: None,
+            long: "json",
+            value: None,
+            help: "Print one JSON object: path, generation, bytes, pause_ns, total_ns, notices.",
+        },
+    ],
+    operands: Operands { least: 1, most: 1, rest_is_raw: false },
+    exit_status: &["0    the image is written", "125  it is not; the reason is one line on standard error"],
+    examples: &["selfckpt checkpoint 4711", "selfckpt checkpoint --stop $(pgrep -x app)"],
+    run,
+};
+
+const DEFAULT_TIMEOUT: u64 = 600;
+/// A signal that is pending already swallows a second one: two commands may ask at once, so each
+/// asks again while it has heard nothing.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+fn run(arguments: &Arguments) -> Outcome {
+    let given = &arguments.operands[0];
+    let pid = settings::parse_number(given.as_bytes()).and_then(|n| u32::try_from(n).ok()).filter(|&n| n != 0);
+    let Some(pid) = pid else {
+        let given = given.to_string_lossy();
+        return Err(Failure::usage(format!("'{given}' is not a process id (see 'selfckpt help checkpoint')")));
+    };
+    let timeout = match arguments.value("timeout") {
+        None => DEFAULT_TIMEOUT,
+        Some(value) => settings::parse_duration(value.as_bytes()).ok_or_else(|| {
+            let value = value.to_string_lossy();
+            Failure::usage(format!("'--timeout {value}' is not a time such as 90, 90s, 10m or 2h"))
+        })?,
+    };
+    let target = Target::find(pid)?;
+    let reply = Request::send(&target, arguments.has("stop"), Duration::from_secs(timeout))?.wait()?;
+    let path = OsStr::from_bytes(reply_text(&reply));
+    let output = if arguments.has("json") {
+        let value = json!({
+            "pid": target.process.pid,
+            "path": path.to_string_lossy(),
+            "generation": reply.generation.get(),
+            "bytes": reply.bytes.get(),
+            "pause_ns": reply.pause_ns.get(),
+            "total_ns": reply.total_ns.get(),
+            "notices": reply.notices.get(),
+        });
+        format!("{value}\n")
+    } else {
+        let notices = match reply.notices.get() {
+            0 => String::new(),
+            1 => ", 1 notice (see 'selfckpt inspect')".to_string(),
+            n => format!(", {n} notices (see 'selfckpt inspect')"),
+        };
+        format!(
+            "{}: {}, pause {}, total {}{notices}\n",
+            decode::text(path.as_bytes()),
+            decode::size(reply.bytes.get()),
+            decode::span(reply.pause_ns.get()),
+            decode::span(reply.total_ns.get()),
+        )
+    };
+    crate::print(&output)
+}
+
+/// A process that can be asked.
+struct Target {
+    process: Process,
+    signal: u32,
+    uid: u32,
+}
+
+impl Target {
+    fn find(pid: u32) -> Result<Target, Failure> {
+        let fail = |text: String| Failure::failed(format!("cannot checkpoint process {pid}: {text}"));
+        let process = Process::find(pid).ok_or_else(|| fail("there is no such process".to_string()))?;
+        let process = Self::behind_run(&process).unwrap_or(process);
+        let me = system::real_uid();
+        let uid = process.uid().ok_or_else(|| fail("it has ended".to_string()))?;
+        if me != 0 && uid != me {
+            return Err(fail(format!("not permitted: it belongs to user {uid}")));
+        }
+        let name = process.name();
+        if process.is_64_bit() {
+            return Err(fail(format!("{name} is a 64-bit program; only 32-bit x86 (i386) programs can be checkpointed")));
+        }
+        match process.runs_library() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(fail(format!(
+                    "{name} does not run libselfckpt.so; start it by 'selfckpt run' or with LD_PRELOAD"
+                )));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(fail("it has ended".to_string())),
+            Err(error) => return Err(fail(format!("cannot see whether {name} runs libselfckpt.so: {error}"))),
+        }
+        let signal = process
+            .variable("SELFCKPT_SIGNAL")
+            .and_then(|value| settings::parse_signal(&value))
+            .unwrap_or(settings::DEFAULT_SIGNAL);
+        if !settings::contains(process.caught(), signal) {
+            return Err(fail(format!(
+                "{name} has no handler for its checkpoint signal {}; it is about to start or to end, or does not run \
+                 under libselfckpt.so any more",
+                signal_name(signal)
+            )));
+        }
+        Ok(Target { process, signal, uid })
+    }
+
+    /// The program behind a `selfckpt run`, whose pid a script has at hand.
+    fn behind_run(process: &Process) -> Option<Process> {
+        let exe = process.exe()?;
+        if exe != std::env::current_exe().ok()? && exe.file_name()? != "selfckpt" {
+            return None;
+        }
+        let mut children = process.children().into_iter().filter_map(Process::find);
+        let child = children.next()?;
+        children.next().is_none().then_some(child)
+    }
+}
+
+fn reply_text(reply: &Reply) -> &[u8] {
+    reply.text.get(..reply.text_len.get() as usize).unwrap_or(&reply.text)
+}
+
+/// A request on its way.
+struct Request<'a> {
+    target: &'a Target,
+    token: Token,
+    stop: bool,
+    socket: UnixDatagram,
+    pidfd: std::os::fd::OwnedFd,
+    timeout: Duration,
+    started: Instant,
+    asked: Instant,
+    heard: bool,
+    progress: Progress,
+}
+
+impl<'a> Request<'a> {
+    fn fail(&self, text: impl std::fmt::Display) -> Failure {
+        Failure::failed(format!("cannot checkpoint process {}: {text}", self.target.process.pid))
+    }
+
+    fn send(target: &'a Target, stop: bool, timeout: Duration) -> Result<Request<'a>, Failure> {
+        let pid = target.process.pid;
+        let fail = |what: &str, error: io::Error| {
+            Failure::failed(format!("cannot checkpoint process {pid}: cannot {what}: {error}"))
+        };
+        let pidfd = system::pidfd_open(pid).map_err(|error| fail("watch it", error))?;
+        let (token, socket) = bind(stop).map_err(|error| fail("bind a socket for its answer", error))?;
+        system::pass_credentials(&socket).map_err(|error| fail("set up the socket for its answer", error))?;
+        let now = Instant::now();
+        let request = Request {
+            target,
+            token,
+            stop,
+            socket,
+            pidfd,
+            timeout,
+            started: now,
+            asked: now,
+            heard: false,
+            progress: Progress::new(),
+        };
+        request.ask()?;
+        Ok(request)
+    }
+
+    fn ask(&self) -> Result<(), Failure> {
+        system::queue_signal(self.target.process.pid, self.target.signal, self.token.0)
+            .map_err(|error| self.fail(format_args!("cannot send signal {}: {error}", signal_name(self.target.signal))))
+    }
+
+    fn wait(mut self) -> Result<Reply, Failure> {
+        loop {
+            let left = self.timeout.saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                let state = self.target.process.status("State").unwrap_or_default();
+                let stopped = if state.starts_with(['T', 't']) { " (it is stopped: continue it)" } else { "" };
+                return Err(self.fail(format_args!(
+                    "not done within {} seconds{stopped}; the process goes on, and a checkpoint that has begun is \
+                     finished",
+                    self.timeout.as_secs()
+                )));
+            }
+            let until_ask = if self.heard { left } else { ASK_AGAIN.saturating_sub(self.asked.elapsed()) };
+            let fds = [self.socket.as_raw_fd(), self.pidfd.as_raw_fd()];
+            let [answered, ended] = system::poll_readable(fds, left.min(until_ask))
+                .map_err(|error| self.fail(format_args!("cannot wait for its answer: {error}")))?;
+            if answered {
+                if let Some(reply) = self.receive()? {
+                    return self.finish(reply);
+                }
+            } else if ended {
+                return Err(self.fail("it has ended before the checkpoint was written"));
+            } else if !self.heard && self.asked.elapsed() >= ASK_AGAIN {
+                self.asked = Instant::now();
+                // Still ours: a pid that was reused would have made the descriptor readable.
+                if settings::contains(self.target.process.caught(), self.target.signal) {
+                    self.ask()?;
+                }
+            }
+        }
+    }
+
+    /// Takes one datagram; the reply if it is the last one.
+    fn receive(&mut self) -> Result<Option<Reply>, Failure> {
+        let mut buf = [0u8; size_of::<Reply>()];
+        let (len, sender) = match system::receive(&self.socket, &mut buf) {
+            Ok(received) => received,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(self.fail(format_args!("cannot receive its answer: {error}"))),
+        };
+        // Anybody on this machine can send to an abstract socket.
+        if !sender.is_some_and(|uid| uid == self.target.uid || uid == 0) {
+            return Ok(None);
+        }
+        // The text may be cut to what there is of it.
+        let fixed = std::mem::offset_of!(Reply, text);
+        let Ok(reply) = Reply::read_from_bytes(&buf) else { return Ok(None) };
+        if len < fixed || reply.magic.get() != REPLY_MAGIC {
+            return Ok(None);
+        }
+        self.heard = true;
+        match reply.status.get() {
+            status::PROGRESS => {
+                self.progress.show(self.target.process.pid, &reply);
+                Ok(None)
+            }
+            status::DONE => Ok(Some(reply)),
+            status::FAILED => {
+                self.progress.clear();
+                Err(self.fail(decode::text(reply_text(&reply))))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn finish(mut self, reply: Reply) -> Result<Reply, Failure> {
+        self.progress.clear();
+        while self.stop {
+            let left = self.timeout.saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                let path = decode::text(reply_text(&reply));
+                return Err(Failure::failed(format!(
+                    "process {} has written {path}, but has not ended within {} seconds",
+                    self.target.process.pid,
+                    self.timeout.as_secs()
+                )));
+            }
+            match system::poll_readable([self.pidfd.as_raw_fd()], left) {
+                Ok([false]) => {}
+                Ok([true]) => break,
+                Err(error) => return Err(self.fail(format_args!("cannot wait for its end: {error}"))),
+            }
+        }
+        Ok(reply)
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.progress.clear();
+    }
+}
+
+/// Binds the address of a fresh token.
+fn bind(stop: bool) -> io::Result<(Token, UnixDatagram)> {
+    let mut tries = 0;
+    loop {
+        let token = Token::new(random(), stop);
+        let address = SocketAddr::from_abstract_name(control::reply_address(token))?;
+        match UnixDatagram::bind_addr(&address) {
+            Ok(socket) => return Ok((token, socket)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 16 => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// 24 random bits. The standard library seeds its hash maps from the kernel.
+fn random() -> u32 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    (RandomState::new().build_hasher().finish() & 0xff_ffff) as u32
+}
+
+/// The line on a terminal that shows how far the image is.
+struct Progress {
+    terminal: bool,
+    shown: bool,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { terminal: io::stderr().is_terminal(), shown: false }
+    }
+
+    fn show(&mut self, pid: u32, reply: &Reply) {
+        if !self.terminal {
+            return;
+        }
+        let (done, all) = (reply.bytes.get(), reply.bytes_expected.get());
+        let mut line = format!("selfckpt: process {pid}: {}", decode::size(done));
+        if all != 0 {
+            let percent = (done as f64 / all as f64 * 100.0).min(100.0);
+            line.push_str(&format!(" of {} ({percent:.0} %)", decode::size(all)));
+        }
+        // Back to the start of the line, the rest of which is erased.
+        let _ = write!(io::stderr(), "\r{line}\x1b[K");
+        self.shown = true;
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

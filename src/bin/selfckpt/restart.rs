@@ -1,0 +1,210 @@
+//! [NORMAL] `selfckpt restart`: chooses the image and becomes its program. The library inside, when
+//! it is loaded, finds SELFCKPT_RESTART and puts the image back in place of what was started.
+
+use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
+use crate::program::{self, Environment};
+use crate::system::{self, Strings};
+use crate::verb::{Arguments, Operands, Opt, Verb};
+use crate::{complain, decode};
+use selfckpt::catalog::{self, Chosen};
+use selfckpt::format::Image;
+use selfckpt::settings;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+pub const VERB: Verb = Verb {
+    name: "restart",
+    synopsis: "[options] IMAGE|DIR",
+    summary: "restarts a program from an image",
+    description: &[
+        "Starts the program of the image again and puts it into the state that the image holds. This command becomes \
+         the program: same process, same exit status. A directory stands for the newest image in it that is whole, \
+         DIR/NAME for the newest of that job; newer images that are damaged are named and passed over.",
+        "Standard input, output and error that were a terminal, or a pipe or socket to the outside, become those of \
+         this command. Regular files are opened again by their path, and output files are cut back to the length \
+         that they had.",
+        "The image stays as it is: it can be restarted as often as wanted.",
+    ],
+    options: &[
+        Opt {
+            short: None,
+            long: "stdio",
+            value: Some("inherit"),
+            help: "Standard input, output and error become those of this command whatever they were.",
+        },
+        LOG,
+        VERBOSE,
+        QUIET,
+    ],
+    operands: Operands { least: 1, most: 1, rest_is_raw: false },
+    exit_status: &[
+        "125  there is no image that can be restarted here; the program has not run",
+        "126  the program can no longer be executed",
+        "127  the program is gone",
+        "Otherwise the program's own.",
+    ],
+    examples: &["selfckpt restart ckpt", "selfckpt restart ckpt/app.000003.ckpt"],
+    run,
+};
+
+pub const LOG: Opt = Opt {
+    short: None,
+    long: "log",
+    value: Some("LEVEL|FILE|LEVEL:FILE"),
+    help: "How much the library tells: error, warn, info or debug, and where: to FILE instead of standard error. A \
+           FILE alone stands for info:FILE. Without this option: warnings and errors.",
+};
+pub const VERBOSE: Opt =
+    Opt { short: Some('v'), long: "verbose", value: None, help: "Tell more: --log info; twice: --log debug." };
+pub const QUIET: Opt = Opt { short: Some('q'), long: "quiet", value: None, help: "Tell errors only: --log error." };
+
+fn run(arguments: &Arguments) -> Outcome {
+    let stdio = arguments.value("stdio");
+    if stdio.is_some_and(|value| value != "inherit") {
+        return Err(Failure::usage("option '--stdio' takes 'inherit' only (see 'selfckpt help restart')"));
+    }
+    let log = log_setting(arguments)?;
+    let chosen = catalog::resolve(Path::new(&arguments.operands[0]))
+        .map_err(|error| Failure::failed(format!("cannot restart: {error}")))?;
+    tell_skipped(&chosen);
+    check_owner(&chosen)?;
+    let mut env = Environment::new(chosen.image.env());
+    if let Some(log) = log {
+        env.set("SELFCKPT_LOG", log);
+    }
+    match stdio {
+        Some(value) => env.set("SELFCKPT_STDIO", value),
+        None => env.remove("SELFCKPT_STDIO"),
+    }
+    let start = Start::from_image(&chosen, env)?;
+    // A trigger that comes before the library is there would kill the program.
+    for signal in trigger_signals(&chosen.image) {
+        system::ignore_signal(signal);
+    }
+    Err(start.exec())
+}
+
+/// Value for SELFCKPT_LOG from `--log`, `-v` and `-q`: `LEVEL` or `LEVEL:/absolute/file`.
+pub fn log_setting(arguments: &Arguments) -> Result<Option<OsString>, Failure> {
+    let chosen = match (arguments.has("quiet"), arguments.count("verbose")) {
+        (true, 0) => Some("error"),
+        (true, _) => return Err(Failure::usage("options '--quiet' and '--verbose' exclude each other")),
+        (false, 0) => None,
+        (false, 1) => Some("info"),
+        (false, _) => Some("debug"),
+    };
+    let Some(value) = arguments.value("log") else { return Ok(chosen.map(OsString::from)) };
+    let bytes = value.as_bytes();
+    let (first, rest) = match bytes.iter().position(|&b| b == b':') {
+        Some(colon) => (&bytes[..colon], Some(&bytes[colon + 1..])),
+        None => (bytes, None),
+    };
+    let named = ["error", "warn", "info", "debug"].into_iter().find(|level| level.as_bytes() == first);
+    let file = if named.is_some() { rest } else { Some(bytes) };
+    if file.is_some_and(<[u8]>::is_empty) {
+        return Err(Failure::usage("option '--log' needs a value: LEVEL, FILE or LEVEL:FILE"));
+    }
+    let mut setting = OsString::from(chosen.or(named).unwrap_or("info"));
+    if let Some(file) = file {
+        let file = Path::new(OsStr::from_bytes(file));
+        let file = std::path::absolute(file)
+            .map_err(|error| Failure::failed(format!("cannot log to {}: {error}", file.display())))?;
+        setting.push(":");
+        setting.push(file);
+    }
+    Ok(Some(setting))
+}
+
+/// Says which newer images were passed over.
+pub fn tell_skipped(chosen: &Chosen) {
+    for (path, reason) in &chosen.skipped {
+        complain(format!("passing over {}: {reason}", path.display()));
+    }
+}
+
+/// An image runs with the rights of whoever restarts it, so it must be that user's own.
+pub fn check_owner(chosen: &Chosen) -> Result<(), Failure> {
+    let me = system::real_uid();
+    let owner = chosen.file.metadata().map(|meta| meta.uid());
+    let path = chosen.path.display();
+    let owner = owner.map_err(|error| Failure::failed(format!("cannot look at {path}: {error}")))?;
+    let task = chosen.image.task.uid.get();
+    if owner != me && owner != 0 {
+        return Err(Failure::failed(format!(
+            "cannot restart {path}: the file belongs to user {owner} and this is user {me}; restart it as user {owner}"
+        )));
+    }
+    if task != me {
+        return Err(Failure::failed(format!(
+            "cannot restart {path}: the program ran as user {task} and this is user {me}; restart it as user {task}"
+        )));
+    }
+    Ok(())
+}
+
+/// Signals by which the image's program takes checkpoints.
+pub fn trigger_signals(image: &Image) -> Vec<u32> {
+    let env = Environment::new(image.env());
+    let checkpoint = env.get("SELFCKPT_SIGNAL").and_then(settings::parse_signal).unwrap_or(settings::DEFAULT_SIGNAL);
+    let stop = env.get("SELFCKPT_STOP_SIGNAL").and_then(settings::parse_signal_list).unwrap_or(0);
+    (1..=64).filter(|&n| n == checkpoint || settings::contains(stop, n)).collect()
+}
+
+/// A program that is ready to be executed.
+pub struct Start {
+    path: std::ffi::CString,
+    shown: String,
+    args: Strings,
+    env: Strings,
+}
+
+impl Start {
+    pub fn new<T: AsRef<OsStr>>(path: &Path, args: &[T], env: &Environment) -> Start {
+        Start {
+            path: system::c_path(path),
+            shown: path.display().to_string(),
+            args: Strings::new(args),
+            env: Strings::new(env.strings()),
+        }
+    }
+
+    /// The program of an image, set to be restarted from it.
+    pub fn from_image(chosen: &Chosen, mut env: Environment) -> Result<Start, Failure> {
+        let image = &chosen.image;
+        let exe = Path::new(OsStr::from_bytes(&image.exe));
+        program::check(exe, "restart")?;
+        let path = chosen.path.canonicalize().map_err(|error| {
+            Failure::failed(format!("cannot restart {}: {error}", chosen.path.display()))
+        })?;
+        env.preload(&program::find_library()?);
+        env.set("SELFCKPT_RESTART", &path);
+        let args: Vec<_> = image.args();
+        let args: Vec<&OsStr> = args.iter().map(|arg| OsStr::from_bytes(arg)).collect();
+        Ok(Start::new(exe, &args, &env))
+    }
+
+    /// Becomes the program. Returns only if that fails.
+    pub fn exec(&self) -> Failure {
+        self.failure(&system::exec(&self.path, &self.args, &self.env))
+    }
+
+    /// Why [`Start::exec`] failed.
+    pub fn failure(&self, error: &io::Error) -> Failure {
+        let status = match error.raw_os_error() {
+            Some(libc::ENOENT) => NOT_FOUND,
+            Some(libc::EACCES | libc::ENOEXEC | libc::ETXTBSY | libc::ELOOP) => NOT_EXECUTABLE,
+            _ => FAILED,
+        };
+        // The file was there a moment ago: what is missing is the loader that it names.
+        let hint = if status == NOT_FOUND { " (or its dynamic loader is missing)" } else { "" };
+        Failure::new(status, format!("cannot execute {}: {error}{hint}", decode::quote(self.shown.as_bytes())))
+    }
+
+    /// [`Start::exec`] for a forked child: allocates nothing.
+    pub fn exec_raw(&self) -> io::Error {
+        system::exec(&self.path, &self.args, &self.env)
+    }
+}

@@ -1,0 +1,224 @@
+//! [NORMAL] System calls that the standard library does not offer.
+#![allow(unsafe_code)] // libc calls; each block says why its arguments are good.
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Whether SIGPIPE was ignored when this process started.
+static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_sigpipe() {
+    // SAFETY: an all-zero sigaction is valid, and the call fills it in.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        if libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut old) == 0 {
+            SIGPIPE_IGNORED.store(old.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs before `main`: Rust's start ignores SIGPIPE and forgets what it was.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_SIGPIPE: extern "C" fn() = note_sigpipe;
+
+/// Undoes what Rust's start did to SIGPIPE: a program that we become must find what we found, and
+/// `selfckpt ... | head` ends quietly like any other command.
+pub fn restore_sigpipe() {
+    if !SIGPIPE_IGNORED.load(Ordering::Relaxed) {
+        // SAFETY: sets a default disposition.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+}
+
+/// Ignores a signal; an exec keeps that.
+pub fn ignore_signal(signal: u32) {
+    // SAFETY: sets a disposition without a handler.
+    unsafe { libc::signal(signal as libc::c_int, libc::SIG_IGN) };
+}
+
+/// sigqueue(3): a signal with a value.
+pub fn queue_signal(pid: u32, signal: u32, value: u32) -> io::Result<()> {
+    // The kernel hands a 32-bit task the low half of the pointer.
+    let value = libc::sigval { sival_ptr: value as usize as *mut libc::c_void };
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::sigqueue(pid as libc::pid_t, signal as libc::c_int, value) }).map(drop)
+}
+
+/// A descriptor that becomes readable when the process ends.
+pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only; a result that is not negative is a descriptor that is ours alone.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd as RawFd)) }
+    }
+}
+
+/// Waits until one of the descriptors can be read, at most `timeout`. Says which can be.
+pub fn poll_readable<const N: usize>(fds: [RawFd; N], timeout: Duration) -> io::Result<[bool; N]> {
+    let mut set = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    // Rounded up: a wait that ends too early would spin.
+    let millis = timeout.as_millis().saturating_add(1).min(i32::MAX as u128) as libc::c_int;
+    // SAFETY: `set` is N valid entries.
+    match check(unsafe { libc::poll(set.as_mut_ptr(), N as libc::nfds_t, millis) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        Err(_) => Ok([false; N]),
+        Ok(_) => Ok(set.map(|entry| entry.revents != 0)),
+    }
+}
+
+/// Has the kernel add its sender's identity to each datagram.
+pub fn pass_credentials(socket: &UnixDatagram) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the value is an int of the stated size.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PASSCRED,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// Receives a datagram without waiting: its length and the user id of its sender.
+pub fn receive(socket: &UnixDatagram, buf: &mut [u8]) -> io::Result<(usize, Option<u32>)> {
+    #[repr(align(8))]
+    struct Control([u8; 64]);
+    let mut control = Control([0; 64]);
+    let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: all-zero is valid; the buffers outlive the call and have the stated sizes; the
+    // CMSG_ macros walk what the kernel wrote, within msg_controllen.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control.0.len() as _;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        let n = libc::recvmsg(socket.as_raw_fd(), &mut message, flags);
+        if n < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut uid = None;
+        let mut entry = libc::CMSG_FIRSTHDR(&message);
+        while !entry.is_null() {
+            if (*entry).cmsg_level == libc::SOL_SOCKET && (*entry).cmsg_type == libc::SCM_CREDENTIALS {
+                uid = Some(libc::CMSG_DATA(entry).cast::<libc::ucred>().read_unaligned().uid);
+            }
+            entry = libc::CMSG_NXTHDR(&message, entry);
+        }
+        Ok((n as usize, uid))
+    }
+}
+
+/// Tries to take the lock on a file: false if another holds it. It is held until the file is closed.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    // SAFETY: takes numbers only.
+    match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The user on whose behalf this runs.
+pub fn real_uid() -> u32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::getuid() }
+}
+
+/// Whether this process may execute the file.
+pub fn may_execute(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: a NUL-terminated path.
+    unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) == 0 }
+}
+
+/// Whether executing the file gives it capabilities.
+pub fn has_file_capabilities(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: NUL-terminated strings; size 0 asks for the length only.
+    unsafe { libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) > 0 }
+}
+
+/// A time on the wall clock, in the local time zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalTime {
+    pub year: i32,
+    pub month: i32,
+    pub day: i32,
+    pub hour: i32,
+    pub minute: i32,
+    pub second: i32,
+    /// East of Greenwich, minutes.
+    pub offset: i64,
+}
+
+pub fn local_time(seconds: u64) -> LocalTime {
+    let time = libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX);
+    // SAFETY: all-zero is a valid tm; both pointers are valid. NULL (a year that does not fit)
+    // leaves the zeros.
+    let tm = unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        libc::localtime_r(&time, &mut tm);
+        tm
+    };
+    LocalTime {
+        year: tm.tm_year.saturating_add(1900),
+        month: tm.tm_mon + 1,
+        day: tm.tm_mday,
+        hour: tm.tm_hour,
+        minute: tm.tm_min,
+        second: tm.tm_sec,
+        #[allow(clippy::useless_conversion)] // c_long is 32 bits wide on i686
+        offset: i64::from(tm.tm_gmtoff) / 60,
+    }
+}
+
+/// Strings for execve(2).
+pub struct Strings {
+    _owned: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl Strings {
+    /// Cut at the first NUL, which no argument can hold.
+    pub fn new<I: IntoIterator<Item = T>, T: AsRef<OsStr>>(strings: I) -> Strings {
+        let owned: Vec<CString> = strings
+            .into_iter()
+            .map(|s| {
+                let bytes = s.as_ref().as_bytes();
+                let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+                CString::new(&bytes[..end]).unwrap_or_default()
+            })
+            .collect();
+        let pointers = owned.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        Strings { _owned: owned, pointers }
+    }
+}
+
+/// Becomes another program. Returns only if that fails. Allocates nothing: good after a fork.
+pub fn exec(path: &CString, args: &Strings, env: &Strings) -> io::Error {
+    // SAFETY: NUL-terminated strings and arrays that end with NULL.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// A path for [`exec`].
+pub fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
+}

@@ -1,0 +1,115 @@
+//! [NORMAL] `selfckpt verify`: reads all of an image and says whether this machine could restart it.
+
+use crate::failure::{FAILED, Failure, Outcome};
+use crate::verb::{Arguments, Operands, Verb};
+use crate::{complain, decode, inspect, program};
+use selfckpt::catalog;
+use selfckpt::format::files::file_kind;
+use selfckpt::format::image::{FileEntry, Image};
+use selfckpt::format::reader::PageData;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+pub const VERB: Verb = Verb {
+    name: "verify",
+    synopsis: "IMAGE|DIR",
+    summary: "checks whether an image is whole and can be restarted here",
+    description: &[
+        "Reads every byte of the image and checks every checksum; then whether this machine could restart it: CPU \
+         features, kernel, the program, the files that it had open. Each thing that is wrong is one line on standard \
+         error. What is suspicious but no obstacle is a line that starts with 'warning'.",
+        "A directory stands for its newest image, damaged or not, DIR/NAME for the newest of that job.",
+    ],
+    options: &[],
+    operands: Operands { least: 1, most: 1, rest_is_raw: false },
+    exit_status: &["0    the image is whole and can be restarted here", "125  it cannot"],
+    examples: &["selfckpt verify ckpt/app.000003.ckpt && selfckpt restart ckpt/app.000003.ckpt"],
+    run,
+};
+
+/// Something that is wrong.
+struct Problem {
+    /// A restart would be refused.
+    fatal: bool,
+    text: String,
+}
+
+fn fatal(text: String) -> Problem {
+    Problem { fatal: true, text }
+}
+
+fn warning(text: String) -> Problem {
+    Problem { fatal: false, text }
+}
+
+fn run(arguments: &Arguments) -> Outcome {
+    let path = inspect::newest_path(Path::new(&arguments.operands[0]))?;
+    let (_, image) = catalog::read(&path, PageData::Check).map_err(|error| Failure::failed(error.to_string()))?;
+    let mut problems = machine_problems(&image);
+    problems.extend(program_problem(&image));
+    problems.extend(image.files.iter().filter_map(file_problem));
+    for problem in &problems {
+        let sign = if problem.fatal { "" } else { "warning: " };
+        complain(format!("{}: {sign}{}", path.display(), problem.text));
+    }
+    if problems.iter().any(|problem| problem.fatal) {
+        return Ok(FAILED);
+    }
+    crate::print(&format!(
+        "{}: ok, generation {} of {}, {} bytes, taken {}\n",
+        path.display(),
+        image.runtime.generation,
+        decode::text(&image.name),
+        image.bytes,
+        decode::date(image.header.time.get())
+    ))
+}
+
+/// What of the image this CPU and kernel cannot take.
+fn machine_problems(_image: &Image) -> Vec<Problem> {
+    Vec::new()
+}
+
+fn program_problem(image: &Image) -> Option<Problem> {
+    let exe = Path::new(OsStr::from_bytes(&image.exe));
+    program::check(exe, "restart").err().map(|failure| fatal(failure.to_string()))
+}
+
+/// Access mode bits of open(2).
+const O_ACCMODE: u32 = 3;
+
+fn file_problem(entry: &FileEntry) -> Option<Problem> {
+    let file = &entry.file;
+    let path = Path::new(OsStr::from_bytes(&entry.path));
+    let kind = file.kind.get();
+    if !matches!(kind, file_kind::REGULAR | file_kind::DIRECTORY | file_kind::DEVICE) {
+        return None;
+    }
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(error) => return Some(fatal(format!("open file {}: {error}", path.display()))),
+    };
+    match kind {
+        file_kind::DIRECTORY if !meta.is_dir() => Some(fatal(format!("{} is no directory any more", path.display()))),
+        file_kind::REGULAR if !meta.is_file() => Some(fatal(format!("{} is no regular file any more", path.display()))),
+        file_kind::REGULAR => {
+            let size = file.size.get();
+            let same_time = meta.mtime() as u64 == file.mtime.get() && meta.mtime_nsec() as u32 == file.mtime_nsec.get();
+            if meta.len() < size {
+                Some(fatal(format!(
+                    "open file {} has {} bytes, {size} at the checkpoint; what is missing cannot be made up",
+                    path.display(),
+                    meta.len()
+                )))
+            } else if file.flags.get() & O_ACCMODE == 0 && !(same_time && meta.len() == size) {
+                // A file open for writing has often grown since; a restart cuts it back.
+                Some(warning(format!("open file {} has changed since the checkpoint", path.display())))
+            } else {
+                None
+            }
+        }
+        _ => None,
+    }
+}

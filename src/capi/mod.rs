@@ -1,0 +1,74 @@
+//! [NORMAL] `ckpt_*` for include/selfckpt.h: converts and delegates.
+#![allow(unsafe_code)] // Exports C symbols; sets errno.
+
+use crate::runtime::config::{BLOCKED, DEFERRED, GENERATION, NOW, READY};
+use crate::runtime::{config, trigger};
+use crate::sys::{Errno, process};
+use core::ffi::c_int;
+use core::sync::atomic::Ordering;
+
+fn fail(errno: Errno) -> c_int {
+    // SAFETY: libc returns the address of the calling thread's errno.
+    unsafe { *libc::__errno_location() = errno.0 };
+    -1
+}
+
+/// Takes a checkpoint now: the generation, 0 after a restart from it, or -1 with errno.
+#[unsafe(no_mangle)]
+pub extern "C" fn ckpt_now() -> c_int {
+    if READY.load(Ordering::Relaxed) == 0 {
+        return fail(Errno::ENOSYS);
+    }
+    if BLOCKED.load(Ordering::Relaxed) != 0 {
+        return fail(Errno::EBUSY);
+    }
+    let Some(signal) = config::trigger_signal() else { return fail(Errno::EOPNOTSUPP) };
+    if !trigger::is_installed(signal) {
+        return fail(Errno::EOPNOTSUPP);
+    }
+    // The program may have blocked the signal; for the moment of the call it must come through.
+    let old = process::sigprocmask(process::SIG_UNBLOCK, 1 << (signal - 1));
+    NOW.store(process::gettid(), Ordering::Relaxed);
+    // The handler runs before the call returns, and puts the result into eax. After a restart the
+    // call returns here again, with zero.
+    let result = process::tgkill_raw(process::getpid(), process::gettid(), signal);
+    NOW.store(0, Ordering::Relaxed);
+    process::sigprocmask(process::SIG_SETMASK, old);
+    if result < 0 { fail(Errno(-result)) } else { result }
+}
+
+/// 1: the library is loaded.
+#[unsafe(no_mangle)]
+pub extern "C" fn ckpt_available() -> c_int {
+    READY.load(Ordering::Relaxed) as c_int
+}
+
+/// Newest committed generation, 0 if none.
+#[unsafe(no_mangle)]
+pub extern "C" fn ckpt_generation() -> c_int {
+    GENERATION.load(Ordering::Relaxed) as c_int
+}
+
+/// Starts a section that must not be cut.
+#[unsafe(no_mangle)]
+pub extern "C" fn ckpt_block() -> c_int {
+    BLOCKED.fetch_add(1, Ordering::AcqRel);
+    0
+}
+
+/// Ends it. A request that came meanwhile is served when the last one ends.
+#[unsafe(no_mangle)]
+pub extern "C" fn ckpt_unblock() -> c_int {
+    let depth = BLOCKED.load(Ordering::Acquire);
+    if depth == 0 {
+        return fail(Errno::EINVAL);
+    }
+    if BLOCKED.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let signal = DEFERRED.swap(0, Ordering::AcqRel);
+        if signal != 0 {
+            // The thread is its own; failure means that it is gone, and so is this call.
+            let _ = process::tgkill(process::getpid(), process::gettid(), signal);
+        }
+    }
+    0
+}

@@ -1,0 +1,91 @@
+//! [SIGNAL] The live process into records. Runs in the handler of the stopped program.
+//!
+//! The order of the stream is the order of [`capture`]: what the image was taken on, the process,
+//! its mappings, files, signals and threads, then the pages, and last what could not be saved.
+
+pub mod failure;
+pub mod files;
+pub mod notices;
+pub mod scratch;
+pub mod select_pages;
+pub mod signals;
+pub mod sink;
+pub mod task;
+pub mod threads;
+pub mod vmas;
+pub mod write_pages;
+
+use crate::arch::cpu::Cpu;
+use crate::format::Writer;
+use failure::{Failure, fail};
+use notices::Notices;
+use scratch::Scratch;
+use sink::FileSink;
+use threads::{Frame, Rseq};
+use vmas::VmaTable;
+
+/// The stream of a checkpoint.
+pub type Stream<'a> = Writer<'a, FileSink<'a>>;
+
+/// What `capture` needs to know besides the process itself.
+pub struct Context<'a> {
+    pub frame: Frame,
+    pub rseq: Rseq,
+    pub cpu: &'a Cpu,
+    /// Descriptors of the library.
+    pub own_fds: &'a [i32],
+    /// Trigger signals, bit n-1 for signal n.
+    pub own_signals: u64,
+    pub generation: u32,
+    pub library: task::Library<'a>,
+    /// Children that are left behind on request.
+    pub ignored_children: u32,
+    pub image_fd: i32,
+    pub image_path: &'a [u8],
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    pub bytes: u64,
+    pub notices: u32,
+}
+
+/// Writes the whole stream to the context's descriptor.
+pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, Failure> {
+    let skip = (scratch.start, scratch.end);
+    let mut notices = Notices::new(scratch.notices);
+    let sink = FileSink::new(context.image_fd, scratch.iov, context.image_path);
+    let mut stream = Writer::new(sink, scratch.records);
+    let mut table = VmaTable::new(scratch.vmas, scratch.names);
+
+    let task_size = task::task_size();
+    task::capture_header(&mut stream, context.cpu, task_size)?;
+    task::capture_task(&mut stream, context, scratch.text)?;
+    task::note_what_is_lost(context, &mut notices, scratch.text);
+
+    table.read(skip, scratch.lines)?;
+    table.classify(&mut notices);
+    task::write_mm(&mut stream, &table, task_size, scratch.text)?;
+
+    files::capture_files(&mut stream, scratch.fds, context.own_fds, &mut notices, scratch.lines)?;
+    signals::capture_signals(&mut stream, scratch.pending, context.own_signals, scratch.lines)?;
+    threads::capture_thread(
+        &mut stream,
+        &context.frame,
+        context.rseq,
+        context.cpu,
+        scratch.helper_stack_top,
+        scratch.text,
+        &mut notices,
+    )?;
+
+    let mut selector = select_pages::Selector::new(table.as_slice(), table.names, scratch.regions)?;
+    write_pages::write_pages(&mut stream, &mut selector, table.as_slice(), scratch.runs, scratch.bounce)?;
+    drop(selector);
+    notices.write(&mut stream)?;
+    let bytes = stream.finish()?;
+    crate::sys::fs::ftruncate(context.image_fd, bytes)
+        .map_err(|errno| fail!(errno, "cannot set the length of {}", crate::sys::text::Bytes(context.image_path)))?;
+    Ok(Summary { bytes, notices: notices.count })
+}

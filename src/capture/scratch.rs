@@ -1,0 +1,134 @@
+//! [SIGNAL] Memory for the duration of a checkpoint, mapped when it starts and unmapped at its end.
+//!
+//! One shared anonymous mapping: the kernel never merges it with a neighbour, so that it can be told
+//! from the program's memory by its address alone. Only what is touched costs anything.
+#![allow(unsafe_code)] // Hands out disjoint parts of one mapping.
+
+use super::vmas::VmaSlot;
+use crate::format::memory::PageRun;
+use crate::format::{MAX_RECORD, MAX_RUNS};
+use crate::sys::abi::{Iovec, PageRegion, Siginfo};
+use crate::sys::{Errno, process};
+
+pub const STACK: usize = 512 << 10;
+pub const HELPER_STACK: usize = 64 << 10;
+/// The kernel's limit is 65530 mappings (vm.max_map_count) unless somebody raised it.
+pub const MAX_VMAS: usize = 128 << 10;
+pub const MAX_FDS: usize = 128 << 10;
+const MAX_PENDING: usize = 64 << 10;
+pub const MAX_IOV: usize = 1024;
+
+/// A descriptor while its sharing is being found out.
+#[derive(Clone, Copy, Default)]
+pub struct FdSlot {
+    pub fd: i32,
+    /// Number of its FILE.
+    pub file: u32,
+    /// First descriptor of the same FILE is this one.
+    pub first: bool,
+    pub dev: u64,
+    pub ino: u64,
+    pub pos: u64,
+    pub flags: u32,
+    pub kind: u32,
+}
+
+/// A pending signal and whether it is for this thread alone.
+#[derive(Clone, Copy)]
+pub struct PendingSlot {
+    pub private: bool,
+    pub info: Siginfo,
+}
+
+macro_rules! parts {
+    ($($(#[$doc:meta])* $name:ident: [$type:ty; $count:expr],)*) => {
+        /// All tables of a checkpoint. Their memory is fresh from the kernel: zero.
+        pub struct Scratch {
+            $($(#[$doc])* pub $name: &'static mut [$type],)*
+            /// End of the memory for the helper process's stack.
+            pub helper_stack_top: usize,
+            pub start: usize,
+            pub end: usize,
+        }
+
+        /// Bytes of all tables, each on its own pages.
+        const TABLES: usize = 0 $(+ (size_of::<$type>() * $count).next_multiple_of(4096))*;
+
+        impl Scratch {
+            /// # Safety
+            /// `start` is the first byte of a fresh mapping of `LEN` bytes; called once for it.
+            unsafe fn lay_out(start: usize) -> Scratch {
+                let mut at = start + GUARD + STACK + HELPER_STACK;
+                $(
+                    // SAFETY: the part lies inside the mapping, belongs to nothing else, is page
+                    // aligned, and all-zero bytes are a value of its type.
+                    let $name = unsafe { core::slice::from_raw_parts_mut(at as *mut $type, $count) };
+                    at += (size_of::<$type>() * $count).next_multiple_of(4096);
+                )*
+                debug_assert!(at <= start + LEN);
+                Scratch { $($name,)* helper_stack_top: start + GUARD + STACK + HELPER_STACK, start, end: start + LEN }
+            }
+        }
+    };
+}
+
+parts! {
+    /// Records before they are written.
+    records: [u8; MAX_RECORD as usize + (1 << 20)],
+    vmas: [VmaSlot; MAX_VMAS],
+    /// Names of the mappings, one after the other.
+    names: [u8; 16 << 20],
+    fds: [FdSlot; MAX_FDS],
+    pending: [PendingSlot; MAX_PENDING],
+    runs: [PageRun; MAX_RUNS as usize],
+    regions: [PageRegion; 4096],
+    iov: [Iovec; MAX_IOV],
+    /// Texts of notices: code, number, length, text.
+    notices: [u8; 256 << 10],
+    /// For reading files of /proc.
+    text: [u8; 1 << 20],
+    /// For lines of smaps and entries of directories.
+    lines: [u8; 64 << 10],
+    /// Copies of pages that cannot be written from where they lie.
+    bounce: [u8; 256 << 10],
+}
+
+const GUARD: usize = 4096;
+const LEN: usize = GUARD + STACK + HELPER_STACK + TABLES;
+
+/// Maps the memory of a checkpoint. Returns its start.
+pub fn map() -> Result<usize, Errno> {
+    let flags = process::MAP_SHARED | process::MAP_ANONYMOUS | process::MAP_NORESERVE;
+    // SAFETY: no address is demanded, so nothing is replaced.
+    let start = unsafe { process::mmap(0, LEN, process::PROT_READ | process::PROT_WRITE, flags, -1, 0) }?;
+    // The stack comes first: running over its end hits this page.
+    // SAFETY: the page is ours and not in use.
+    let guard = unsafe { crate::sys::call!(crate::sys::nr::MPROTECT, start, GUARD, process::PROT_NONE) };
+    match guard {
+        Ok(_) => Ok(start),
+        Err(error) => {
+            unmap(start);
+            Err(error)
+        }
+    }
+}
+
+/// Top of the handler's stack in the mapping at `start`.
+pub fn stack_top(start: usize) -> usize {
+    start + GUARD + STACK
+}
+
+/// The tables of the mapping at `start`.
+///
+/// # Safety
+/// `start` comes from [`map`]; called once for it; nothing is used after [`unmap`].
+pub unsafe fn tables(start: usize) -> Scratch {
+    // SAFETY: by the contract above.
+    unsafe { Scratch::lay_out(start) }
+}
+
+/// Gives the mapping back.
+pub fn unmap(start: usize) {
+    // SAFETY: the caller is done with it; it runs on the program's stack again.
+    let _ = unsafe { process::munmap(start, LEN) };
+}

@@ -1,0 +1,68 @@
+//! [NORMAL, SIGNAL] FILE and FD: open file descriptions and the descriptors that refer to them.
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// FILE: an open file description. Its path follows in the same record.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct File {
+    /// Number that FD records refer to; counts from 0.
+    pub id: U32,
+    /// One of [`file_kind`].
+    pub kind: U32,
+    /// Flags of F_GETFL, with the values of i386.
+    pub flags: U32,
+    /// st_mode.
+    pub mode: U32,
+    /// Offset of reading and writing.
+    pub pos: U64,
+    pub dev: U64,
+    pub ino: U64,
+    pub rdev: U64,
+    pub size: U64,
+    pub mtime: U64,
+    pub mtime_nsec: U32,
+    pub path_len: U32,
+}
+const _: () = assert!(size_of::<File>() == 72);
+
+/// What a descriptor refers to, and so how it is put back.
+pub mod file_kind {
+    /// Regular file, opened again by path.
+    pub const REGULAR: u32 = 1;
+    pub const DIRECTORY: u32 = 2;
+    /// A harmless device, opened again by path: null, zero, full, random, urandom.
+    pub const DEVICE: u32 = 3;
+    /// A terminal: that of the restarting command.
+    pub const TERMINAL: u32 = 4;
+    /// A pipe or socket on fd 0, 1 or 2 whose other end is outside: that of the restarting command.
+    pub const STREAM: u32 = 5;
+    /// Cannot be saved: stands as a closed peer after a restart. A NOTICE names it.
+    pub const CLOSED_PEER: u32 = 6;
+
+    pub fn name(kind: u32) -> &'static str {
+        match kind {
+            REGULAR => "file",
+            DIRECTORY => "directory",
+            DEVICE => "device",
+            TERMINAL => "terminal",
+            STREAM => "stream",
+            CLOSED_PEER => "not saved",
+            _ => "unknown",
+        }
+    }
+}
+
+/// FD: a descriptor.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Fd {
+    pub fd: U32,
+    /// [`File::id`].
+    pub file: U32,
+    /// FD_CLOEXEC.
+    pub flags: U32,
+    pub reserved: U32,
+}
+const _: () = assert!(size_of::<Fd>() == 16);

@@ -1,0 +1,90 @@
+//! [NORMAL, SIGNAL] TASK, PROGRAM, RUNTIME: the process, what it runs, and the library inside it.
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// TASK. A STRING, the name of the task (comm), follows. All records up to the next TASK belong
+/// to this one; an image of this revision holds exactly one.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Task {
+    /// Kernel's task state; a task that checkpoints itself is running: 0.
+    pub state: U32,
+    pub exit_state: U32,
+    pub exit_code: U32,
+    /// Signal that the parent gets when the task ends.
+    pub exit_signal: U32,
+    pub pid: U32,
+    pub ppid: U32,
+    pub pgid: U32,
+    pub sid: U32,
+    pub uid: U32,
+    pub euid: U32,
+    pub gid: U32,
+    pub egid: U32,
+    pub umask: U32,
+    pub personality: U32,
+    pub threads: U32,
+    pub dumpable: U32,
+}
+const _: () = assert!(size_of::<Task>() == 64);
+
+/// PROGRAM. Four byte strings follow in the same record, in the order of the lengths.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Program {
+    /// Target of /proc/self/exe.
+    pub exe_len: U32,
+    pub cwd_len: U32,
+    /// /proc/self/cmdline: arguments, each ended by a NUL.
+    pub cmdline_len: U32,
+    /// /proc/self/environ: variables, each ended by a NUL.
+    pub environ_len: U32,
+}
+const _: () = assert!(size_of::<Program>() == 16);
+
+/// RUNTIME. Three byte strings follow: image directory, image name, path of the library.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Runtime {
+    /// Address of the library's [`RestartInfo`], which a restart fills in.
+    pub restart_info: U64,
+    pub restart_info_size: U32,
+    /// Number of this image.
+    pub generation: U32,
+    /// Address of `int 0x80; mov $173, %eax; int 0x80` in the saved library: the last step of a
+    /// restart unmaps the restorer there and returns into the program.
+    pub leave: U64,
+    /// Descriptor on which the library held the lock; a restart puts the new lock there.
+    pub lock_fd: U32,
+    pub dir_len: U32,
+    pub name_len: U32,
+    pub library_len: U32,
+}
+const _: () = assert!(size_of::<Runtime>() == 40);
+
+/// Longest directory and name that [`RestartInfo`] carries.
+pub const RESTART_DIR_MAX: usize = 4096;
+pub const RESTART_NAME_MAX: usize = 256;
+
+/// What a restart tells the restored library. Lives in the library's writable data; its address
+/// and size stand in RUNTIME, its layout belongs to the revision of the stream.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct RestartInfo {
+    /// 1 after a restart; the library sets it back when it has taken the values over.
+    pub valid: U32,
+    /// Generation that was restarted.
+    pub generation: U32,
+    /// Newest generation that exists in the directory, valid or not.
+    pub newest: U32,
+    pub lock_fd: U32,
+    pub log_fd: U32,
+    /// 0 keeps the level of before; else 1 + the new level.
+    pub log_level: U32,
+    pub dir_len: U32,
+    pub name_len: U32,
+    pub dir: [u8; RESTART_DIR_MAX],
+    pub name: [u8; RESTART_NAME_MAX],
+}
+const _: () = assert!(size_of::<RestartInfo>() == 32 + RESTART_DIR_MAX + RESTART_NAME_MAX);

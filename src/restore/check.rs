@@ -1,0 +1,401 @@
+//! [NORMAL] Whether an image makes sense, and whether this machine can take it. Pure: looks at the
+//! image and at a description of the host, touches nothing.
+
+use crate::arch::cpu::Cpu as HostCpu;
+use crate::format::header::{FEATURE_NAMES, component_name};
+use crate::format::image::{Image, ThreadEntry, VmaEntry};
+use crate::format::memory::{vma_flag, vma_kind};
+use crate::format::thread::{SSE_SIZE, TlsEntry, X87_SIZE, desc};
+use crate::format::{PAGE, kind};
+
+/// The machine that is to take the image.
+pub struct Host {
+    pub cpu: HostCpu,
+    /// End of user addresses of a 32-bit task.
+    pub task_size: u64,
+    /// GDT index of the first TLS entry: 12 on a 64-bit kernel, 6 on a 32-bit one.
+    pub gdt_first: u32,
+    /// Kernel release.
+    pub release: String,
+}
+
+impl Host {
+    /// This machine, for a 32-bit task on a 64-bit kernel.
+    pub fn detect(release: String) -> Host {
+        Host { cpu: HostCpu::detect(), task_size: 0xffff_e000, gdt_first: 12, release }
+    }
+}
+
+/// Something that is wrong or worth saying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The image cannot be restarted here.
+    pub fatal: bool,
+    pub text: String,
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn refuse(&mut self, record: u32, field: &str, value: u64) {
+        let text = format!("{} record: {field} cannot be {value:#x}", kind::name(record));
+        self.0.push(Problem { fatal: true, text });
+    }
+
+    fn fatal(&mut self, text: String) {
+        self.0.push(Problem { fatal: true, text });
+    }
+
+    fn warn(&mut self, text: String) {
+        self.0.push(Problem { fatal: false, text });
+    }
+}
+
+/// Everything that is wrong with `image` on `host`.
+pub fn check_image(image: &Image, host: &Host) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    check_machine(image, host, &mut problems);
+    check_vmas(image, host, &mut problems);
+    check_runs(image, &mut problems);
+    check_places(image, host, &mut problems);
+    for entry in &image.ldt {
+        check_descriptor(entry, kind::LDT, 8192, host, &mut problems);
+    }
+    for thread in &image.threads {
+        check_thread(thread, image, host, &mut problems);
+    }
+    for pending in &image.pending {
+        if !(1..=64).contains(&pending.signo.get()) {
+            problems.refuse(kind::SIGPENDING, "signo", pending.signo.get().into());
+        }
+    }
+    if image.threads.len() != 1 {
+        problems.refuse(kind::THREAD, "number of threads", image.threads.len() as u64);
+    }
+    problems.0
+}
+
+fn check_machine(image: &Image, host: &Host, problems: &mut Problems) {
+    if image.release != host.release {
+        problems.warn(format!("taken on kernel {}, this one is {}", image.release, host.release));
+    }
+    let missing: Vec<&str> = FEATURE_NAMES
+        .iter()
+        .filter(|(word, bit, _)| {
+            let had = image.arch.features[*word].get() & 1 << bit != 0;
+            had && host.cpu.features[*word] & 1 << bit == 0
+        })
+        .map(|(_, _, name)| *name)
+        .collect();
+    if !missing.is_empty() {
+        problems.warn(format!(
+            "this CPU lacks {}, which the CPU of the checkpoint had: the program may have chosen code that uses it",
+            missing.join(", ")
+        ));
+    }
+}
+
+fn check_vmas(image: &Image, host: &Host, problems: &mut Problems) {
+    let mut last_end = 0;
+    for entry in &image.vmas {
+        let vma = &entry.vma;
+        let (start, end) = (vma.start.get(), vma.end.get());
+        if start % PAGE != 0 || start < last_end || start == 0 {
+            problems.refuse(kind::VMA, "start", start);
+        }
+        if end % PAGE != 0 || end <= start || end > 1 << 32 {
+            problems.refuse(kind::VMA, "end", end);
+        } else if end > host.task_size {
+            problems.fatal(format!(
+                "the mapping {start:#x}-{end:#x} lies above {:#x}, where this kernel's user addresses end",
+                host.task_size
+            ));
+        }
+        if vma.prot.get() & !7 != 0 {
+            problems.refuse(kind::VMA, "prot", vma.prot.get().into());
+        }
+        if vma_kind::name(vma.kind.get()) == "unknown" {
+            problems.refuse(kind::VMA, "kind", vma.kind.get().into());
+        }
+        if vma.flags.get() & !vma_flag::ALL != 0 {
+            problems.refuse(kind::VMA, "flags", vma.flags.get());
+        }
+        if vma.offset.get() % PAGE != 0 && matches!(vma.kind.get(), vma_kind::FILE_PRIVATE | vma_kind::FILE_SHARED) {
+            problems.refuse(kind::VMA, "offset", vma.offset.get());
+        }
+        last_end = end.max(last_end);
+    }
+    let mm = &image.mm;
+    for (name, value) in [
+        ("start_code", mm.start_code.get()),
+        ("end_code", mm.end_code.get()),
+        ("start_data", mm.start_data.get()),
+        ("end_data", mm.end_data.get()),
+        ("start_brk", mm.start_brk.get()),
+        ("brk", mm.brk.get()),
+        ("start_stack", mm.start_stack.get()),
+        ("arg_start", mm.arg_start.get()),
+        ("arg_end", mm.arg_end.get()),
+        ("env_start", mm.env_start.get()),
+        ("env_end", mm.env_end.get()),
+    ] {
+        if !(0x10000..host.task_size).contains(&value) {
+            problems.refuse(kind::MM, name, value);
+        }
+    }
+    for (name, start, end) in [
+        ("end_code", mm.start_code.get(), mm.end_code.get()),
+        ("end_data", mm.start_data.get(), mm.end_data.get()),
+        ("brk", mm.start_brk.get(), mm.brk.get()),
+        ("arg_end", mm.arg_start.get(), mm.arg_end.get()),
+        ("env_end", mm.env_start.get(), mm.env_end.get()),
+    ] {
+        if end < start {
+            problems.refuse(kind::MM, name, end);
+        }
+    }
+}
+
+fn check_runs(image: &Image, problems: &mut Problems) {
+    let mut last_end = 0;
+    for run in &image.runs {
+        if run.addr < last_end {
+            problems.refuse(kind::PAGES, "run address (it overlaps another run)", run.addr);
+        }
+        last_end = run.end();
+        let inside = vma_at(image, run.addr).is_some_and(|entry| run.end() <= entry.vma.end.get());
+        if !inside {
+            problems.refuse(kind::PAGES, "run address (it lies in no mapping)", run.addr);
+        }
+        if run.offset + run.bytes > image.bytes {
+            problems.refuse(kind::PAGES, "run offset", run.offset);
+        }
+    }
+}
+
+/// The mapping that holds an address.
+pub fn vma_at(image: &Image, addr: u64) -> Option<&VmaEntry> {
+    image.vmas.iter().find(|entry| (entry.vma.start.get()..entry.vma.end.get()).contains(&addr))
+}
+
+const READ: u32 = 1;
+const WRITE: u32 = 2;
+const EXEC: u32 = 4;
+
+fn inside(image: &Image, addr: u64, len: u64, prot: u32) -> bool {
+    vma_at(image, addr)
+        .is_some_and(|entry| addr + len <= entry.vma.end.get() && entry.vma.prot.get() & prot == prot)
+}
+
+/// Places in the saved memory that the restart itself uses.
+fn check_places(image: &Image, _host: &Host, problems: &mut Problems) {
+    let runtime = &image.runtime;
+    let (info, size) = (runtime.restart_info.get(), u64::from(runtime.restart_info_size.get()));
+    if size != size_of::<crate::format::task::RestartInfo>() as u64 || !inside(image, info, size, READ | WRITE) {
+        problems.refuse(kind::RUNTIME, "restart_info", info);
+    }
+    if !inside(image, runtime.leave.get(), 16, EXEC) {
+        problems.refuse(kind::RUNTIME, "leave", runtime.leave.get());
+    }
+    if image.name.is_empty() || image.name.contains(&b'/') || image.name.len() > 250 {
+        problems.refuse(kind::RUNTIME, "name length", image.name.len() as u64);
+    }
+}
+
+/// Flags of eflags that a program may have as it likes.
+const USER_FLAGS: u64 = 0x0001 | 0x0004 | 0x0010 | 0x0040 | 0x0080 | 0x0100 | 0x0400 | 0x0800 | 0x4000 | 0x1_0000
+    | 0x4_0000 | 0x20_0000;
+/// IF and the bit that is always set.
+const FIXED_FLAGS: u64 = 0x0202;
+
+fn check_thread(entry: &ThreadEntry, image: &Image, host: &Host, problems: &mut Problems) {
+    let thread = &entry.thread;
+    if thread.gdt_tls_entries.get() != 3 {
+        problems.refuse(kind::THREAD, "gdt_tls_entries", thread.gdt_tls_entries.get().into());
+    }
+    if thread.tls_entry_size.get() as usize != size_of::<TlsEntry>() {
+        problems.refuse(kind::THREAD, "tls_entry_size", thread.tls_entry_size.get().into());
+    }
+    if thread.gdt_first.get() != host.gdt_first {
+        problems.fatal(format!(
+            "the TLS entries start at GDT entry {}, on this kernel at {}: a native 32-bit and a 64-bit kernel \
+             cannot exchange images",
+            thread.gdt_first.get(),
+            host.gdt_first
+        ));
+    }
+    for tls in &entry.tls {
+        check_descriptor(tls, kind::THREAD_TLS, 3, host, problems);
+    }
+    // The frame's old place: writable, and long enough to be one.
+    let (frame, size) = (thread.frame_addr.get(), u64::from(thread.frame_size.get()));
+    if size < crate::arch::frame::FRAME_SIZE as u64 || !inside(image, frame + size - 1, 1, READ | WRITE) {
+        problems.refuse(kind::THREAD, "frame_addr", frame);
+    }
+    check_registers(entry, image, problems);
+    check_debug_registers(entry, host, problems);
+    check_fpu(entry, host, problems);
+}
+
+fn check_registers(entry: &ThreadEntry, image: &Image, problems: &mut Problems) {
+    let cpu = &entry.cpu;
+    let flags = cpu.flags.get();
+    if flags & !USER_FLAGS != FIXED_FLAGS {
+        problems.refuse(kind::CPU, "flags", flags);
+    }
+    for (name, value) in [
+        ("r8", cpu.r8.get()),
+        ("r9", cpu.r9.get()),
+        ("r10", cpu.r10.get()),
+        ("r11", cpu.r11.get()),
+        ("r12", cpu.r12.get()),
+        ("r13", cpu.r13.get()),
+        ("r14", cpu.r14.get()),
+        ("r15", cpu.r15.get()),
+    ] {
+        if value != 0 {
+            problems.refuse(kind::CPU, name, value);
+        }
+    }
+    for (name, value) in [
+        ("ax", cpu.ax.get()),
+        ("bx", cpu.bx.get()),
+        ("cx", cpu.cx.get()),
+        ("dx", cpu.dx.get()),
+        ("si", cpu.si.get()),
+        ("di", cpu.di.get()),
+        ("bp", cpu.bp.get()),
+    ] {
+        if value > u64::from(u32::MAX) {
+            problems.refuse(kind::CPU, name, value);
+        }
+    }
+    if !inside(image, cpu.ip.get(), 1, EXEC) {
+        problems.refuse(kind::CPU, "ip", cpu.ip.get());
+    }
+    // A stack that is full to its end points just behind it.
+    if !inside(image, cpu.sp.get(), 1, WRITE) && !inside(image, cpu.sp.get().wrapping_sub(1), 1, WRITE) {
+        problems.refuse(kind::CPU, "sp", cpu.sp.get());
+    }
+    let first = entry.thread.gdt_first.get();
+    let (user_cs, user_ds) = if first == 6 { (0x73, 0x7b) } else { (0x23, 0x2b) };
+    let in_ldt = |selector: u64| {
+        selector & 7 == 7 && image.ldt.iter().any(|entry| u64::from(entry.slot.get()) == selector >> 3)
+    };
+    let in_tls = |selector: u64| {
+        selector & 7 == 3
+            && entry.tls.iter().any(|tls| u64::from(first + tls.slot.get()) == selector >> 3)
+    };
+    if cpu.cs.get() != user_cs && !in_ldt(cpu.cs.get()) {
+        problems.refuse(kind::CPU, "cs", cpu.cs.get());
+    }
+    if cpu.ss.get() != user_ds && !in_ldt(cpu.ss.get()) && !in_tls(cpu.ss.get()) {
+        problems.refuse(kind::CPU, "ss", cpu.ss.get());
+    }
+    for (name, selector) in
+        [("ds", cpu.ds.get()), ("es", cpu.es.get()), ("fs", cpu.fs.get()), ("gs", cpu.gs.get())]
+    {
+        let known = selector == user_ds || selector == user_cs || in_ldt(selector) || in_tls(selector);
+        if selector > 3 && !known {
+            problems.refuse(kind::CPU, name, selector);
+        }
+    }
+}
+
+fn check_descriptor(entry: &TlsEntry, record: u32, slots: u32, host: &Host, problems: &mut Problems) {
+    let flags = entry.flags.get();
+    if entry.slot.get() >= slots {
+        problems.refuse(record, "slot", entry.slot.get().into());
+    }
+    let (base, limit) = (entry.base.get(), u64::from(entry.limit.get()));
+    let empty = base == 0 && limit == 0 && flags == desc::READ_EXEC_ONLY | desc::SEG_NOT_PRESENT;
+    if empty {
+        return;
+    }
+    if flags & !desc::ALL != 0 || (record == kind::THREAD_TLS && flags & desc::SEG_32BIT == 0) {
+        problems.refuse(record, "flags", flags.into());
+    }
+    if base >= host.task_size {
+        problems.refuse(record, "base", base);
+    }
+    if limit > 0xf_ffff {
+        problems.refuse(record, "limit", limit);
+    }
+}
+
+fn check_debug_registers(entry: &ThreadEntry, host: &Host, problems: &mut Problems) {
+    let cpu = &entry.cpu;
+    let addresses = [cpu.debugreg0.get(), cpu.debugreg1.get(), cpu.debugreg2.get(), cpu.debugreg3.get()];
+    for (i, address) in addresses.iter().enumerate() {
+        if *address >= host.task_size {
+            problems.refuse(kind::CPU, ["debugreg0", "debugreg1", "debugreg2", "debugreg3"][i], *address);
+        }
+    }
+    let dr7 = cpu.debugreg7.get();
+    // Reserved bits 10..12, 14, 15 (10 reads as one), general detect (13), and all above 31.
+    if dr7 & 0xffff_ffff_0000_f800 != 0 {
+        problems.refuse(kind::CPU, "debugreg7", dr7);
+        return;
+    }
+    for (i, address) in addresses.into_iter().enumerate() {
+        let enabled = dr7 >> (2 * i) & 3 != 0;
+        let (kind_bits, len_bits) = (dr7 >> (16 + 4 * i) & 3, dr7 >> (18 + 4 * i) & 3);
+        // An execute breakpoint has length 1; type 2 is for I/O, which programs cannot watch;
+        // length code 2 means 8 bytes, for 64-bit programs only; watched data is aligned.
+        let size = [1, 2, 8, 4][len_bits as usize];
+        let impossible = kind_bits == 2 || (kind_bits == 0 && len_bits != 0) || len_bits == 2;
+        if enabled && (impossible || address % size != 0) {
+            problems.refuse(kind::CPU, "debugreg7", dr7);
+        }
+    }
+    if cpu.debugreg6.get() >> 32 != 0 {
+        problems.refuse(kind::CPU, "debugreg6", cpu.debugreg6.get());
+    }
+    if cpu.uses_debug.get() > 1 {
+        problems.refuse(kind::CPU, "uses_debug", cpu.uses_debug.get().into());
+    }
+}
+
+fn check_fpu(entry: &ThreadEntry, host: &Host, problems: &mut Problems) {
+    let Some(fpu) = &entry.fpu else {
+        if entry.cpu.used_math.get() != 0 {
+            problems.refuse(kind::CPU, "used_math (no CPU_FPU follows)", entry.cpu.used_math.get().into());
+        }
+        return;
+    };
+    let mxcsr = fpu.head.mxcsr.get();
+    if mxcsr & !host.cpu.mxcsr_mask != 0 {
+        problems.refuse(kind::CPU_FPU, "mxcsr", mxcsr.into());
+    }
+    let stored = fpu.parts.iter().filter(|part| part.id < 64).fold(0u64, |set, part| set | 1 << part.id);
+    if fpu.head.xstate_bv.get() & !(stored | 3) != 0 {
+        problems.refuse(kind::CPU_FPU, "xstate_bv", fpu.head.xstate_bv.get());
+    }
+    let mut seen = 0u64;
+    for part in &fpu.parts {
+        let size = part.bytes.len() as u32;
+        let want = match part.id {
+            0 => X87_SIZE,
+            1 => SSE_SIZE,
+            id => host.cpu.extents.get(id as usize).map_or(0, |extent| extent.size),
+        };
+        if part.id >= 32 || seen & 1 << part.id != 0 {
+            problems.refuse(kind::CPU_FPU, "component id", part.id.into());
+            continue;
+        }
+        seen |= 1 << part.id;
+        if want == 0 {
+            problems.fatal(format!(
+                "the program uses {} state ({}), which this CPU does not have",
+                component_name(part.id),
+                part.name
+            ));
+        } else if size != want {
+            problems.refuse(kind::CPU_FPU, "component size", size.into());
+        }
+    }
+    if seen & 3 != 3 {
+        problems.refuse(kind::CPU_FPU, "components (x87 and SSE must be there)", seen);
+    }
+}

@@ -1,0 +1,258 @@
+//! [NORMAL] What each mapping is made from: fresh memory, a file, or the image; and which pages are
+//! read from the image.
+//!
+//! The pages of a mapped file were stored with the image unless the file is large data. Where the
+//! file is still there, it is mapped again, for its name and to share its memory, and only pages
+//! that differ from it are read from the image: the proof that a library is unchanged is its
+//! content, and one that was upgraded in between comes back as it was.
+
+use crate::format::image::{Image, VmaEntry};
+use crate::format::memory::{vma_flag, vma_kind};
+use crate::format::reader::StoredRun;
+use crate::format::{PAGE, ReadAt};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+/// What a mapping is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Anonymous,
+    /// Shared memory; `continues` means that it is the next part of the mapping before.
+    SharedAnonymous { continues: bool },
+    /// `fd` is the descriptor that the restorer maps from.
+    File { fd: RawFd, shared: bool },
+    /// The kernel's own pages, moved there instead of mapped.
+    Kernel,
+    /// Cannot be brought back: inaccessible.
+    Nothing,
+}
+
+/// A mapping and how it is filled.
+#[derive(Clone, Debug)]
+pub struct Mapped {
+    pub index: usize,
+    pub source: Source,
+    /// (address, bytes, offset in the image).
+    pub reads: Vec<(u64, u64, u64)>,
+}
+
+/// A file that mappings refer to, opened once.
+struct Opened {
+    file: File,
+    fd: RawFd,
+    size: u64,
+    mtime: (i64, i64),
+}
+
+/// Decides for every mapping. `raise` moves an opened file to a descriptor that is not the
+/// program's and keeps it open.
+pub fn map_sources(
+    image: &Image,
+    source: &File,
+    raise: &mut dyn FnMut(&File) -> Result<RawFd, String>,
+    warn: &mut dyn FnMut(String),
+) -> Result<Vec<Mapped>, String> {
+    let mut sources = Sources { image, source, raise, warn, opened: HashMap::new() };
+    let mut out: Vec<Mapped> = Vec::with_capacity(image.vmas.len());
+    for (index, entry) in image.vmas.iter().enumerate() {
+        let previous = index.checked_sub(1).and_then(|previous| image.vmas.get(previous));
+        out.push(sources.decide(index, entry, previous)?);
+    }
+    Ok(out)
+}
+
+struct Sources<'a> {
+    image: &'a Image,
+    source: &'a File,
+    raise: &'a mut dyn FnMut(&File) -> Result<RawFd, String>,
+    warn: &'a mut dyn FnMut(String),
+    opened: HashMap<(Vec<u8>, bool), Result<Opened, String>>,
+}
+
+impl Sources<'_> {
+    fn decide(&mut self, index: usize, entry: &VmaEntry, previous: Option<&VmaEntry>) -> Result<Mapped, String> {
+        let runs = runs_of(self.image, entry);
+        let all = |runs: &[StoredRun]| runs.iter().map(|run| (run.addr, run.bytes, run.offset)).collect::<Vec<_>>();
+        if entry.vma.flags.get() & vma_flag::DEVICE != 0
+            && !matches!(entry.vma.kind.get(), vma_kind::VDSO | vma_kind::VVAR)
+        {
+            return Ok(Mapped { index, source: Source::Nothing, reads: Vec::new() });
+        }
+        let (source, reads) = match entry.vma.kind.get() {
+            // Needed only where this kernel's differs.
+            vma_kind::VDSO | vma_kind::VVAR => (Source::Kernel, all(runs)),
+            vma_kind::FILE_PRIVATE => self.private_file(entry, runs)?,
+            vma_kind::FILE_SHARED => self.shared_file(entry, runs)?,
+            vma_kind::ANON_SHARED => {
+                let continues = previous.is_some_and(|previous| continues_shared(previous, entry));
+                (Source::SharedAnonymous { continues }, all(runs))
+            }
+            _ => (Source::Anonymous, all(runs)),
+        };
+        Ok(Mapped { index, source, reads })
+    }
+
+    /// Opens a mapped file once for each way of access.
+    fn open(&mut self, path: &[u8], write: bool) -> Result<(&File, RawFd, u64, (i64, i64)), String> {
+        let raise = &mut self.raise;
+        let entry = self.opened.entry((path.to_vec(), write)).or_insert_with(|| {
+            let shown = String::from_utf8_lossy(path);
+            let file = File::options()
+                .read(true)
+                .write(write)
+                .open(OsStr::from_bytes(path))
+                .map_err(|error| format!("cannot open the mapped file {shown}: {error}"))?;
+            let meta = file.metadata().map_err(|error| format!("cannot look at {shown}: {error}"))?;
+            let fd = raise(&file)?;
+            Ok(Opened { file, fd, size: meta.len(), mtime: (meta.mtime(), meta.mtime_nsec()) })
+        });
+        match entry {
+            Ok(opened) => Ok((&opened.file, opened.fd, opened.size, opened.mtime)),
+            Err(message) => Err(message.clone()),
+        }
+    }
+
+    fn private_file(
+        &mut self,
+        entry: &VmaEntry,
+        runs: &[StoredRun],
+    ) -> Result<(Source, Vec<(u64, u64, u64)>), String> {
+        let vma = &entry.vma;
+        let complete = is_complete(entry, runs);
+        let unreadable = vma.prot.get() == 0;
+        let source = self.source;
+        let opened = self.open(&entry.name, false);
+        let (file, fd, size, mtime) = match opened {
+            Ok(opened) => opened,
+            // All of it is in the image: the file is not needed.
+            Err(_) if complete || unreadable => return Ok((Source::Anonymous, whole(runs))),
+            Err(message) => return Err(message),
+        };
+        let same = size == vma.file_size.get()
+            && mtime == (vma.file_mtime.get() as i64, i64::from(vma.file_mtime_nsec.get()));
+        if !complete && !unreadable && !same {
+            return Err(format!(
+                "the mapped file {} has changed since the checkpoint, and parts that were not in memory are needed",
+                String::from_utf8_lossy(&entry.name)
+            ));
+        }
+        // A file that has become shorter would give SIGBUS where the image has pages.
+        let needed = runs.last().map_or(0, |run| run.end() - vma.start.get() + vma.offset.get());
+        if size.next_multiple_of(PAGE) < needed {
+            return Ok((Source::Anonymous, whole(runs)));
+        }
+        let mut reads = Vec::new();
+        for run in runs {
+            differing(source, file, run, run.addr - vma.start.get() + vma.offset.get(), &mut reads)?;
+        }
+        Ok((Source::File { fd, shared: false }, reads))
+    }
+
+    fn shared_file(
+        &mut self,
+        entry: &VmaEntry,
+        runs: &[StoredRun],
+    ) -> Result<(Source, Vec<(u64, u64, u64)>), String> {
+        let vma = &entry.vma;
+        let shown = String::from_utf8_lossy(&entry.name).into_owned();
+        let write = vma.prot.get() & 2 != 0;
+        // A mapping that can only be read now may be made writable later if the file allowed it.
+        let writable = write || self.open(&entry.name, true).is_ok();
+        let source = self.source;
+        let (file, fd, size, mtime) = self.open(&entry.name, writable)?;
+        if size < vma.file_size.get() {
+            return Err(format!(
+                "the mapped file {shown} is shorter than at the checkpoint: {size} bytes instead of {}",
+                vma.file_size.get()
+            ));
+        }
+        let mut reads = Vec::new();
+        for run in runs {
+            differing(source, file, run, run.addr - vma.start.get() + vma.offset.get(), &mut reads)?;
+        }
+        if !write && mtime != (vma.file_mtime.get() as i64, i64::from(vma.file_mtime_nsec.get())) {
+            (self.warn)(format!("the mapped file {shown} has changed since the checkpoint"));
+        }
+        Ok((Source::File { fd, shared: true }, reads))
+    }
+}
+
+fn whole(runs: &[StoredRun]) -> Vec<(u64, u64, u64)> {
+    runs.iter().map(|run| (run.addr, run.bytes, run.offset)).collect()
+}
+
+/// Runs inside a mapping. The image's runs are sorted and none crosses a mapping.
+fn runs_of<'a>(image: &'a Image, entry: &VmaEntry) -> &'a [StoredRun] {
+    let first = image.runs.partition_point(|run| run.addr < entry.vma.start.get());
+    let last = image.runs.partition_point(|run| run.addr < entry.vma.end.get());
+    &image.runs[first..last]
+}
+
+/// Whether every page that the file filled is in the image.
+fn is_complete(entry: &VmaEntry, runs: &[StoredRun]) -> bool {
+    let vma = &entry.vma;
+    let filled = vma.file_size.get().saturating_sub(vma.offset.get()).next_multiple_of(PAGE);
+    let want = filled.min(vma.end.get() - vma.start.get());
+    runs.iter().map(|run| run.bytes).sum::<u64>() >= want
+}
+
+fn continues_shared(previous: &VmaEntry, entry: &VmaEntry) -> bool {
+    let (a, b) = (&previous.vma, &entry.vma);
+    a.kind.get() == vma_kind::ANON_SHARED
+        && a.end == b.start
+        && (a.dev, a.ino) == (b.dev, b.ino)
+        && a.offset.get() + (a.end.get() - a.start.get()) == b.offset.get()
+}
+
+/// Adds the pages of a run that differ from the file's.
+fn differing(
+    image: &File,
+    file: &File,
+    run: &StoredRun,
+    file_offset: u64,
+    out: &mut Vec<(u64, u64, u64)>,
+) -> Result<(), String> {
+    const CHUNK: usize = 256 << 10;
+    let mut ours = vec![0; CHUNK];
+    let mut theirs = vec![0; CHUNK];
+    let mut done = 0;
+    while done < run.bytes {
+        let n = (run.bytes - done).min(CHUNK as u64) as usize;
+        fill(image, &mut ours[..n], run.offset + done)
+            .map_err(|error| format!("cannot read the image: {error}"))?;
+        theirs[..n].fill(0);
+        fill(file, &mut theirs[..n], file_offset + done)
+            .map_err(|error| format!("cannot read a mapped file: {error}"))?;
+        for page in (0..n).step_by(PAGE as usize) {
+            let range = page..page + PAGE as usize;
+            if ours[range.clone()] == theirs[range] {
+                continue;
+            }
+            let (addr, offset) = (run.addr + done + page as u64, run.offset + done + page as u64);
+            match out.last_mut() {
+                Some((last, len, _)) if *last + *len == addr => *len += PAGE,
+                _ => out.push((addr, PAGE, offset)),
+            }
+        }
+        done += n as u64;
+    }
+    Ok(())
+}
+
+/// Reads as much as there is.
+fn fill(file: &File, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+    let mut done = 0;
+    while done < buf.len() {
+        match ReadAt::read_at(file, &mut buf[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! [NORMAL] A restart from beginning to end, in the process that becomes the program. Called by the
+//! constructor; everything that can be checked is checked before anything is changed.
+#![allow(unsafe_code)] // Maps the restorer's memory and jumps into it.
+
+use super::check::{self, Host};
+use super::files::Files;
+use super::memory::{self, Mapped};
+use super::steps::Steps;
+use super::{layout, plan, vdso};
+use crate::catalog::{self, Chosen};
+use crate::format::image::Image;
+use crate::format::task::RestartInfo;
+use crate::format::{PAGE, ReadAt};
+use crate::restorer::{self, Step};
+use crate::runtime::startup::{self, Start};
+use crate::runtime::{config, lock};
+use crate::sys::log::log;
+use crate::sys::text::text;
+use crate::sys::{Text, call, fs as raw, nr, process};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use zerocopy::little_endian::U32;
+
+/// Restarts the image, or the newest valid one of the directory, at `path`. Returns only if that
+/// cannot be done; then nothing has been changed but, at worst, what the message names.
+pub fn restart(path: &[u8], start: &Start) -> Text<1300> {
+    // What arrives from here on stays pending until the program is back.
+    process::sigprocmask(process::SIG_SETMASK, u64::MAX);
+    let Err(message) = try_restart(Path::new(OsStr::from_bytes(path)), start);
+    let shown = String::from_utf8_lossy(path);
+    text!("cannot restart {shown}: {message}")
+}
+
+fn warn(message: String) {
+    log!(Warn, "{message}");
+}
+
+fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, String> {
+    let Chosen { path, image, skipped, .. } = catalog::resolve(path).map_err(|error| error.to_string())?;
+    for (path, why) in skipped {
+        warn(format!("skipped {}: {why}", path.display()));
+    }
+    let source = File::open(&path).map_err(|error| format!("cannot open it: {error}"))?;
+    check_program(&image)?;
+    let uts = process::uname();
+    let release = uts.fields[2].split(|&b| b == 0).next().unwrap_or(&[]);
+    let host = Host {
+        task_size: own_task_size(),
+        gdt_first: crate::arch::tls::first_entry(),
+        ..Host::detect(String::from_utf8_lossy(release).into_owned())
+    };
+    for problem in check::check_image(&image, &host) {
+        if problem.fatal {
+            return Err(problem.text);
+        }
+        log!(Info, "{}", problem.text);
+    }
+    check_credentials(&image)?;
+
+    let (dir, lock_fd) = take_name(&path, &image)?;
+    let inherit = match start.env(b"SELFCKPT_STDIO") {
+        None | Some(b"") => false,
+        Some(b"inherit") => true,
+        Some(value) => return Err(format!("SELFCKPT_STDIO={}: not `inherit`", String::from_utf8_lossy(value))),
+    };
+    let mut files = Files::open(&image, inherit, &mut warn)?;
+    let image_fd = files.raise(source.as_raw_fd())?;
+    let mapped = memory::map_sources(&image, &source, &mut |file| files.raise(file.as_raw_fd()), &mut warn)?;
+
+    let prepared = prepare(&image, &source, &host, mapped)?;
+    check_directory(&image)?;
+
+    // From here on things change, those outside of this process first.
+    files.cut_back()?;
+    enter_directory(&image)?;
+    let close = files.put_in_place(&image, lock_fd)?;
+    let info = restart_info(&dir, &image, lock_fd, start)?;
+    go(&image, &host, prepared, image_fd, &close, &info)
+}
+
+/// The image must be of the program that this process runs.
+fn check_program(image: &Image) -> Result<(), String> {
+    let mut buf = [0u8; 4096];
+    let here = raw::readlink(raw::AT_FDCWD, b"/proc/self/exe\0", &mut buf)
+        .map_err(|errno| format!("cannot read /proc/self/exe: {errno}"))?;
+    let there = image.exe.strip_suffix(b" (deleted)").unwrap_or(&image.exe);
+    if here == there {
+        return Ok(());
+    }
+    Err(format!(
+        "the image is of the program {}, this process runs {}",
+        String::from_utf8_lossy(there),
+        String::from_utf8_lossy(here)
+    ))
+}
+
+fn check_credentials(image: &Image) -> Result<(), String> {
+    let (here, there) = (process::geteuid(), image.task.euid.get());
+    if here != there {
+        log!(Info, "the image was taken as user {there}, it is restarted as user {here}");
+    }
+    Ok(())
+}
+
+/// End of what a 32-bit task of this kernel can map, personality aside.
+fn own_task_size() -> u64 {
+    if crate::arch::tls::first_entry() == 6 { 0xc000_0000 } else { 0xffff_e000 }
+}
+
+/// Takes the lock of the image's name in the image's directory.
+fn take_name(path: &Path, image: &Image) -> Result<(PathBuf, i32), String> {
+    let path = path.canonicalize().map_err(|error| format!("cannot resolve its path: {error}"))?;
+    let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+    // SAFETY: the constructor is alone in this process.
+    let config = unsafe { config::config() };
+    config.dir = Text::from_bytes(dir.as_os_str().as_bytes());
+    config.name = Text::from_bytes(&image.name);
+    lock::acquire(config).map_err(|failure| String::from_utf8_lossy(failure.text.as_bytes()).into_owned())?;
+    // The number that it had, if the program does not use it.
+    let wanted = image.runtime.lock_fd.get();
+    let free = wanted > 2 && wanted < process::nofile_limit() && !image.fds.iter().any(|fd| fd.fd.get() == wanted);
+    if free && wanted as i32 != config.lock_fd {
+        // SAFETY: takes numbers; nothing of ours is open there.
+        if unsafe { call!(nr::DUP3, config.lock_fd, wanted, raw::O_CLOEXEC) }.is_ok() {
+            raw::close(config.lock_fd);
+            config.lock_fd = wanted as i32;
+        }
+    }
+    while image.fds.iter().any(|fd| fd.fd.get() as i32 == config.lock_fd) {
+        let old = config.lock_fd;
+        let above = image.fds.last().map_or(0, |fd| fd.fd.get()) as usize + 1;
+        let new = raw::fcntl(old, raw::F_DUPFD_CLOEXEC, above)
+            .map_err(|errno| format!("no descriptor is free above {above} ({errno}); raise ulimit -n"))?;
+        raw::close(old);
+        config.lock_fd = new as i32;
+    }
+    Ok((dir, config.lock_fd))
+}
+
+fn check_directory(image: &Image) -> Result<(), String> {
+    let cwd = Path::new(OsStr::from_bytes(&image.cwd));
+    match std::fs::metadata(cwd) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(format!("the working directory {} is no directory any more", cwd.display())),
+        Err(error) => Err(format!("the working directory {}: {error}", cwd.display())),
+    }
+}
+
+fn enter_directory(image: &Image) -> Result<(), String> {
+    let mut cwd = image.cwd.clone();
+    cwd.push(0);
+    // SAFETY: NUL-terminated.
+    unsafe { call!(nr::CHDIR, cwd.as_ptr()) }
+        .map_err(|errno| format!("cannot enter {}: {errno}", String::from_utf8_lossy(&image.cwd)))?;
+    // SAFETY: takes a number and cannot fail.
+    let _ = unsafe { call!(nr::UMASK, image.task.umask.get()) };
+    Ok(())
+}
+
+fn restart_info(dir: &Path, image: &Image, lock_fd: i32, start: &Start) -> Result<RestartInfo, String> {
+    let dir = dir.as_os_str().as_bytes();
+    let mut info = RestartInfo {
+        valid: U32::new(1),
+        generation: image.runtime.generation,
+        newest: image.runtime.generation,
+        lock_fd: U32::new(lock_fd as u32),
+        log_fd: U32::new(0),
+        log_level: U32::new(start.env(b"SELFCKPT_LOG").map_or(0, |_| 1 + crate::sys::log::level())),
+        dir_len: U32::new(dir.len() as u32),
+        name_len: U32::new(image.name.len() as u32),
+        dir: [0; crate::format::task::RESTART_DIR_MAX],
+        name: [0; crate::format::task::RESTART_NAME_MAX],
+    };
+    info.dir
+        .get_mut(..dir.len())
+        .ok_or_else(|| format!("the path {} is too long", String::from_utf8_lossy(dir)))?
+        .copy_from_slice(dir);
+    info.name[..image.name.len()].copy_from_slice(&image.name);
+    Ok(info)
+}
+
+/// The restorer's memory and what it will do there.
+struct Prepared {
+    mapped: Vec<Mapped>,
+    vdso: vdso::VdsoPlan,
+    vdso_temporary: Vec<u64>,
+    region: plan::Region,
+    blob_at: u32,
+    blob_room: usize,
+    steps_room: usize,
+}
+
+const CODE: u64 = PAGE;
+const STACK: u64 = 4 * PAGE;
+
+/// Maps the restorer's memory where neither this process nor the image has any.
+fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Result<Prepared, String> {
+    let steps_room = plan::most_steps(image, &mapped);
+    let blob_room = plan::most_bytes(image, &mapped);
+    let steps_len = ((steps_room * size_of::<Step>()) as u64).next_multiple_of(PAGE);
+    let len = CODE + STACK + steps_len + (blob_room as u64).next_multiple_of(PAGE);
+    let start = reserve(image, host, len)?;
+    let own = layout::own_mappings()?;
+    let vdso = vdso::plan_vdso(image, source, &own, &mut |len| reserve(image, host, len).ok())?;
+    let mut vdso_temporary = Vec::new();
+    let total: u64 = vdso.moves.iter().map(|vdso| vdso.len).sum();
+    if total != 0 {
+        let mut at = reserve(image, host, total)?;
+        for part in &vdso.moves {
+            vdso_temporary.push(at);
+            at += part.len;
+        }
+    }
+    // SAFETY: the first page of the reservation, which nothing uses.
+    unsafe {
+        std::slice::from_raw_parts_mut(start as usize as *mut u8, CODE as usize)[..restorer::code().len()]
+            .copy_from_slice(restorer::code());
+        call!(nr::MPROTECT, start as usize, CODE as usize, process::PROT_READ | process::PROT_EXEC)
+    }
+    .map_err(|errno| format!("cannot make the restorer executable: {errno}"))?;
+    Ok(Prepared {
+        mapped,
+        vdso,
+        vdso_temporary,
+        region: plan::Region { start: start as u32, len: len as u32 },
+        blob_at: (start + CODE + STACK + steps_len) as u32,
+        blob_room,
+        steps_room,
+    })
+}
+
+/// Maps `len` bytes where neither this process nor the image has anything.
+fn reserve(image: &Image, host: &Host, len: u64) -> Result<u64, String> {
+    let own = layout::own_mappings()?;
+    let at = layout::find_hole(&own, image, len)
+        .filter(|at| at + len <= host.task_size)
+        .ok_or_else(|| format!("no hole of {len} bytes is free in both address spaces"))?;
+    let flags = process::MAP_PRIVATE | process::MAP_ANONYMOUS | process::MAP_FIXED_NOREPLACE;
+    // SAFETY: MAP_FIXED_NOREPLACE never replaces a mapping.
+    unsafe { process::mmap(at as usize, len as usize, process::PROT_READ | process::PROT_WRITE, flags, -1, 0) }
+        .map_err(|errno| format!("cannot map {len} bytes at {at:#x} for the restorer: {errno}"))?;
+    Ok(at)
+}
+
+fn go(
+    image: &Image,
+    host: &Host,
+    prepared: Prepared,
+    image_fd: i32,
+    close: &[i32],
+    info: &RestartInfo,
+) -> Result<std::convert::Infallible, String> {
+    let Prepared { mapped, vdso, vdso_temporary, region, blob_at, blob_room, steps_room } = prepared;
+    let inputs = plan::Inputs {
+        image,
+        host: &host.cpu,
+        mapped: &mapped,
+        vdso: &vdso,
+        vdso_temporary: &vdso_temporary,
+        image_fd,
+        close,
+        region,
+        info,
+        task_size: host.task_size,
+    };
+    let mut steps = Steps::new(blob_at, blob_room);
+    plan::write_plan(&inputs, &mut steps)?;
+    if steps.steps.len() > steps_room || !steps.fits() {
+        return Err("internal error: the plan is larger than its memory".to_string());
+    }
+    let first_step = u64::from(region.start) + CODE + STACK;
+    // SAFETY: both ranges lie in the region, which is mapped, writable and used by nothing else;
+    // their lengths were checked just now.
+    unsafe {
+        let to = first_step as usize as *mut Step;
+        std::ptr::copy_nonoverlapping(steps.steps.as_ptr(), to, steps.steps.len());
+        std::ptr::copy_nonoverlapping(steps.blob().as_ptr(), blob_at as usize as *mut u8, steps.blob().len());
+    }
+    let rseq = startup::find_rseq();
+    if rseq.addr != 0 {
+        const UNREGISTER: u32 = 1;
+        // The kernel would write into memory that is about to go.
+        // SAFETY: unregisters what libc registered; libc is not used any more.
+        let _ = unsafe { call!(nr::RSEQ, rseq.addr, rseq.len, UNREGISTER, rseq.sig) };
+    }
+    // SAFETY: as above: libc's list is not used any more.
+    let _ = unsafe { call!(nr::SET_ROBUST_LIST, 0, 12) };
+    // SAFETY: the region holds the code and the plan, the plan leaves it alone until its last step,
+    // all signals are blocked.
+    unsafe { restorer::run(region.start as usize, first_step as usize, (u64::from(region.start) + CODE + STACK) as usize) }
+}
+
+/// Bytes of the image's memory from `start` to `end`; what is not stored is zero.
+pub fn read_pages(image: &Image, source: &File, start: u64, end: u64) -> Result<Vec<u8>, String> {
+    let mut out = vec![0; (end - start) as usize];
+    for run in image.runs.iter().filter(|run| run.addr >= start && run.end() <= end) {
+        let at = (run.addr - start) as usize;
+        let mut done = 0;
+        while done < run.bytes as usize {
+            let part = &mut out[at + done..at + run.bytes as usize];
+            match ReadAt::read_at(source, part, run.offset + done as u64) {
+                Ok(0) => return Err("the image ends in the middle of its pages".to_string()),
+                Ok(n) => done += n,
+                Err(error) => return Err(format!("cannot read the image: {error}")),
+            }
+        }
+    }
+    Ok(out)
+}
+

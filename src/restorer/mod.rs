@@ -1,0 +1,212 @@
+//! [RESTORER] Carries out a plan: the only code alive while the address space is replaced.
+//!
+//! `restore` computes everything beforehand: a flat array of [`Step`]s with all addresses known. This
+//! code walks the array. It is written by hand, because compiled Rust calls memset, panics and jump
+//! tables that are no longer mapped here. It refers to nothing outside itself (a test reads the
+//! object and says so), needs no relocation, and is copied to a page that is free in the old and in
+//! the new address space.
+#![allow(unsafe_code)] // Assembly, and the jump into it.
+
+use core::arch::{asm, global_asm};
+use core::mem::offset_of;
+
+/// One thing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Step {
+    /// One of [`kind`].
+    pub kind: u32,
+    /// System call number.
+    pub nr: u32,
+    pub args: [u32; 6],
+    /// What the call must return, for [`kind::EXPECT`].
+    pub expect: u32,
+    /// Message for when it fails: address in the restorer's memory, and length.
+    pub message: u32,
+    pub message_len: u32,
+}
+const _: () = assert!(size_of::<Step>() == 44);
+
+pub mod kind {
+    /// A system call that must not fail.
+    pub const CALL: u32 = 0;
+    /// A system call whose result does not matter.
+    pub const TRY: u32 = 1;
+    /// A system call that must return `expect`.
+    pub const EXPECT: u32 = 2;
+    /// pread64 that goes on until all of it is there.
+    pub const READ: u32 = 3;
+    /// Copies `args[2]` bytes from `args[0]` to `args[1]`.
+    pub const COPY: u32 = 4;
+    /// clone. The child takes the address of its first step from the top of its stack (`args[1]`).
+    pub const SPAWN: u32 = 5;
+    /// The end: jumps to `args[4]` with the call `nr` and its first two arguments loaded and esp =
+    /// `args[3]`.
+    pub const LEAVE: u32 = 6;
+}
+
+global_asm!(
+    ".pushsection .text.selfckpt_restorer,\"ax\",@progbits",
+    ".globl selfckpt_restorer",
+    ".hidden selfckpt_restorer",
+    ".globl selfckpt_restorer_end",
+    ".hidden selfckpt_restorer_end",
+    "selfckpt_restorer:", // eax: first step; esp: end of a stack of its own
+    "push eax",           // [esp] is the current step from here on
+    "mov ecx, [eax + {kind}]",
+    "cmp ecx, {copy}",
+    "je 40f",
+    "cmp ecx, {leave}",
+    "je 60f",
+    // A system call.
+    "10:",
+    "mov ebx, [eax + {args}]",
+    "mov ecx, [eax + {args} + 4]",
+    "mov edx, [eax + {args} + 8]",
+    "mov esi, [eax + {args} + 12]",
+    "mov edi, [eax + {args} + 16]",
+    "mov ebp, [eax + {args} + 20]",
+    "mov eax, [eax + {nr}]",
+    "int 0x80",
+    "mov edx, [esp]",
+    "mov ecx, [edx + {kind}]",
+    "cmp ecx, {try}",
+    "je 20f",
+    "cmp ecx, {spawn}",
+    "je 50f",
+    "cmp eax, 0xfffff001", // -4095: errors lie above
+    "jae 70f",
+    "cmp ecx, {read}",
+    "je 30f",
+    "cmp ecx, {expect}",
+    "jne 20f",
+    "cmp eax, [edx + {expected}]",
+    "jne 69f",
+    // Next step.
+    "20:",
+    "pop eax",
+    "add eax, {size}",
+    "jmp selfckpt_restorer",
+    // pread64 brought eax bytes: go on behind them until the count is zero.
+    "30:",
+    "test eax, eax",
+    "jz 69f", // the file ends here
+    "add [edx + {args} + 4], eax",
+    "add [edx + {args} + 12], eax",
+    "adc dword ptr [edx + {args} + 16], 0",
+    "sub [edx + {args} + 8], eax",
+    "jz 20b",
+    "mov eax, edx",
+    "jmp 10b",
+    // Copy.
+    "40:",
+    "mov esi, [eax + {args}]",
+    "mov edi, [eax + {args} + 4]",
+    "mov ecx, [eax + {args} + 8]",
+    "cld",
+    "rep movsb",
+    "jmp 20b",
+    // clone: the child has its own stack with its first step on top.
+    "50:",
+    "test eax, eax",
+    "jnz 51f",
+    "pop eax",
+    "jmp selfckpt_restorer",
+    "51:",
+    "cmp eax, 0xfffff001",
+    "jae 70f",
+    "jmp 20b",
+    // The end. Nothing of the restorer is used after the jump.
+    "60:",
+    "mov edx, [eax + {args} + 16]",
+    "mov esp, [eax + {args} + 12]",
+    "mov ecx, [eax + {args} + 4]",
+    "mov ebx, [eax + {args}]",
+    "mov eax, [eax + {nr}]",
+    "jmp edx",
+    // A wrong result that is not an error: call it EIO.
+    "69:",
+    "mov eax, -5",
+    // Failed: the step's message, the errno in three digits, a newline; exit 125.
+    "70:",
+    "neg eax",
+    "mov edi, eax",
+    "mov edx, [esp]",
+    "mov ecx, [edx + {message}]",
+    "mov edx, [edx + {message_len}]",
+    "mov ebx, 2",
+    "mov eax, {write}",
+    "int 0x80",
+    "push 0x0a202020", // "   \n"
+    "mov eax, edi",
+    "mov ecx, 10",
+    "xor edx, edx",
+    "div ecx",
+    "add dl, 48",
+    "mov [esp + 2], dl",
+    "xor edx, edx",
+    "div ecx",
+    "add dl, 48",
+    "mov [esp + 1], dl",
+    "add al, 48",
+    "mov [esp], al",
+    "mov ebx, 2",
+    "mov ecx, esp",
+    "mov edx, 4",
+    "mov eax, {write}",
+    "int 0x80",
+    "mov ebx, 125",
+    "mov eax, {exit_group}",
+    "int 0x80",
+    "ud2",
+    "selfckpt_restorer_end:",
+    ".popsection",
+    kind = const offset_of!(Step, kind),
+    nr = const offset_of!(Step, nr),
+    args = const offset_of!(Step, args),
+    expected = const offset_of!(Step, expect),
+    message = const offset_of!(Step, message),
+    message_len = const offset_of!(Step, message_len),
+    size = const size_of::<Step>(),
+    copy = const kind::COPY,
+    leave = const kind::LEAVE,
+    try = const kind::TRY,
+    spawn = const kind::SPAWN,
+    read = const kind::READ,
+    expect = const kind::EXPECT,
+    write = const crate::sys::nr::WRITE,
+    exit_group = const crate::sys::nr::EXIT_GROUP,
+);
+
+unsafe extern "C" {
+    static selfckpt_restorer: u8;
+    static selfckpt_restorer_end: u8;
+}
+
+/// The restorer's code, to be copied to where it will run.
+pub fn code() -> &'static [u8] {
+    let start = &raw const selfckpt_restorer;
+    let end = &raw const selfckpt_restorer_end;
+    // SAFETY: both symbols bound one piece of read-only code in this library.
+    unsafe { core::slice::from_raw_parts(start, end as usize - start as usize) }
+}
+
+/// Runs a plan. Does not return.
+///
+/// # Safety
+/// `entry` is the address of a copy of [`code`], `first_step` of the plan, `stack_top` the end of
+/// writable memory; all lie in memory that the plan itself does not replace. All signals are
+/// blocked. This is the point of no return.
+pub unsafe fn run(entry: usize, first_step: usize, stack_top: usize) -> ! {
+    // SAFETY: by the contract above.
+    unsafe {
+        asm!(
+            "mov esp, {top}",
+            "jmp {entry}",
+            top = in(reg) stack_top,
+            entry = in(reg) entry,
+            in("eax") first_step,
+            options(noreturn),
+        )
+    }
+}

@@ -1,0 +1,192 @@
+//! [SIGNAL] The phases of a checkpoint, in order: who and where, children, stop, capture, commit,
+//! answer.
+
+#![allow(unsafe_code)] // Takes the settings, which the holder of BUSY may.
+
+use super::trigger::Request;
+use super::{children, commit, config, lock, quiesce};
+use crate::arch::{cpu::Cpu, entry};
+use crate::capture::failure::Failure;
+use crate::capture::scratch::Scratch;
+use crate::capture::{self, Context, Summary, task::Library};
+use crate::control::{REPLY_MAGIC, REPLY_TEXT, Reply, reply_address, status};
+use crate::format::task::RestartInfo;
+use crate::sys::log::{Level, log};
+use crate::sys::text::Bytes;
+use crate::sys::{Text, process};
+use core::sync::atomic::Ordering;
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U32, U64};
+
+/// A committed image.
+#[derive(Clone, Copy)]
+pub struct Written {
+    pub generation: u32,
+    pub path: Text<4400>,
+    pub summary: Summary,
+}
+
+/// Serves a request: takes the checkpoint, answers, and stops the program if that was asked for.
+pub fn serve(request: &mut Request, scratch: &mut Scratch) {
+    // SAFETY: the handler holds BUSY.
+    let config = unsafe { config::config() };
+    adopt_restart(config);
+    lock::adopt_fork(config);
+    request.stop = config.stops & 1 << (request.signal - 1) != 0 || request.token.is_some_and(|token| token.stop());
+    // Signals of the job reach its descendants as well; those take nothing by themselves.
+    if config.passive && request.token.is_none() && !request.by_call && request.stop {
+        return;
+    }
+    match take(config, request, scratch) {
+        Ok(written) => {
+            let ms = (process::now() - request.started) / 1_000_000;
+            log!(
+                Info,
+                "generation {} written to {} ({} bytes, {ms} ms)",
+                written.generation,
+                Bytes(written.path.as_bytes()),
+                written.summary.bytes
+            );
+            if request.by_call {
+                request.frame.set_eax(written.generation);
+            }
+            report_success(request, &written);
+            if request.stop {
+                process::exit_group(config.stop_code as i32);
+            }
+        }
+        Err(failure) => report_failure(request, &failure),
+    }
+}
+
+fn take(config: &mut config::Config, request: &Request, scratch: &mut Scratch) -> Result<Written, Failure> {
+    let ignored_children = children::check(config.ignore_children, scratch.text)?;
+    quiesce::check_single_thread(scratch.text)?;
+    let _dumpable = quiesce::Dumpable::ensure();
+    lock::ensure(config)?;
+    let target = commit::Target::open(config, scratch.lines)?;
+    // What the image holds of this library is the state after a restart: committed, not busy.
+    let before = config.generation;
+    config.generation = target.generation;
+    config::GENERATION.store(target.generation, Ordering::Relaxed);
+    config::end();
+    let result = write(config, request, scratch, &target, ignored_children)
+        .and_then(|summary| target.commit(config).map(|path| (summary, path)));
+    config::BUSY.store(1, Ordering::Relaxed);
+    match result {
+        Ok((summary, path)) => {
+            target.remove_old(config, scratch.lines);
+            Ok(Written { generation: target.generation, path, summary })
+        }
+        Err(failure) => {
+            config.generation = before;
+            config::GENERATION.store(before, Ordering::Relaxed);
+            target.abandon();
+            Err(failure)
+        }
+    }
+}
+
+fn write(
+    config: &mut config::Config,
+    request: &Request,
+    scratch: &mut Scratch,
+    target: &commit::Target,
+    ignored_children: u32,
+) -> Result<Summary, Failure> {
+    let own_signals = config.triggers | config.stops;
+    let own_fds = [config.lock_fd, target.dir_fd(), target.image_fd()];
+    let cpu = config.cpu.get_or_insert_with(Cpu::detect).clone();
+    let context = Context {
+        frame: request.frame,
+        rseq: config.rseq,
+        cpu: &cpu,
+        own_fds: &own_fds,
+        own_signals,
+        generation: target.generation,
+        library: Library {
+            restart_info: config::restart_info_address(),
+            restart_info_size: size_of::<RestartInfo>(),
+            leave: entry::leave(),
+            lock_fd: config.lock_fd,
+            dir: config.dir.as_bytes(),
+            name: config.name.as_bytes(),
+            path: config.library.as_bytes(),
+        },
+        ignored_children,
+        image_fd: target.image_fd(),
+        image_path: target.path(),
+    };
+    capture::capture(&context, scratch)
+}
+
+/// After a restart: the directory, the name and the lock are those that the restart found.
+fn adopt_restart(config: &mut config::Config) {
+    // SAFETY: `serve` holds BUSY.
+    let Some(info) = (unsafe { config::take_restart_info() }) else { return };
+    config.dir = Text::from_bytes(info.dir.get(..info.dir_len.get() as usize).unwrap_or(&[]));
+    config.name = Text::from_bytes(info.name.get(..info.name_len.get() as usize).unwrap_or(&[]));
+    config.lock_fd = info.lock_fd.get() as i32;
+    config.generation = info.generation.get();
+    config.pid = process::getpid();
+    config.owner_pid = config.pid;
+    config.passive = false;
+    // The image may have been taken on another CPU.
+    config.cpu = None;
+    if let Some(level) = info.log_level.get().checked_sub(1) {
+        crate::sys::log::set_level(level);
+    }
+}
+
+fn send(request: &Request, reply: &mut Reply, text: &[u8]) {
+    let Some(token) = request.token else { return };
+    let text = text.get(..text.len().min(REPLY_TEXT)).unwrap_or(&[]);
+    if let Some(place) = reply.text.get_mut(..text.len()) {
+        place.copy_from_slice(text);
+    }
+    reply.text_len = U32::new(text.len() as u32);
+    let took = process::now() - request.started;
+    reply.pause_ns = U64::new(took);
+    reply.total_ns = U64::new(took);
+    let address = reply_address(token);
+    if let Err(errno) = process::send_datagram(address.strip_suffix(b"\0").unwrap_or(&address), reply.as_bytes()) {
+        log!(Debug, "nobody takes the answer to a request: {errno}");
+    }
+}
+
+fn empty_reply(status: u32) -> Reply {
+    Reply {
+        magic: U32::new(REPLY_MAGIC),
+        status: U32::new(status),
+        errno: U32::new(0),
+        generation: U32::new(0),
+        bytes: U64::new(0),
+        bytes_expected: U64::new(0),
+        pause_ns: U64::new(0),
+        total_ns: U64::new(0),
+        notices: U32::new(0),
+        text_len: U32::new(0),
+        text: [0; REPLY_TEXT],
+    }
+}
+
+fn report_success(request: &Request, written: &Written) {
+    let mut reply = empty_reply(status::DONE);
+    reply.generation = U32::new(written.generation);
+    reply.bytes = U64::new(written.summary.bytes);
+    reply.bytes_expected = reply.bytes;
+    reply.notices = U32::new(written.summary.notices);
+    send(request, &mut reply, written.path.as_bytes());
+}
+
+/// Tells the log, the caller and the command that no image was committed.
+pub fn report_failure(request: &Request, failure: &Failure) {
+    let text: Text<900> = crate::sys::text::text!("no checkpoint: {}", Bytes(failure.text.as_bytes()));
+    crate::sys::log::write(Level::Error, text.as_bytes());
+    if request.by_call {
+        request.frame.set_eax((-failure.errno.0) as u32);
+    }
+    let mut reply = empty_reply(status::FAILED);
+    reply.errno = U32::new(failure.errno.0 as u32);
+    send(request, &mut reply, failure.text.as_bytes());
+}

@@ -1,0 +1,134 @@
+//! [NORMAL, SIGNAL] The library's settings and state, in statics of its own.
+//!
+//! Written by the constructor, before the program has a second thread, and afterwards only by the
+//! one thread that holds [`BUSY`]. Statics belong to the program's memory: an image carries them, so
+//! that a restarted program is set up as it was.
+#![allow(unsafe_code)] // Statics with interior mutability; the rule above keeps them exclusive.
+
+use crate::arch::cpu::Cpu;
+use crate::capture::threads::Rseq;
+use crate::format::task::{RESTART_DIR_MAX, RESTART_NAME_MAX, RestartInfo};
+use crate::settings;
+use crate::sys::Text;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// What is set by the environment, and what the library knows of its job.
+pub struct Config {
+    /// Absolute path of the images' directory.
+    pub dir: Text<RESTART_DIR_MAX>,
+    /// Name of this process's images.
+    pub name: Text<RESTART_NAME_MAX>,
+    /// Base name of the program, for descendants that get a name of their own.
+    pub base: Text<RESTART_NAME_MAX>,
+    pub keep: u32,
+    /// Signals that take a checkpoint, and that take one and stop; bit n-1 for signal n.
+    pub triggers: u64,
+    pub stops: u64,
+    pub stop_code: u32,
+    pub ignore_children: bool,
+    /// The process that the name belongs to: pid, and whether it is this process's own.
+    pub owner_pid: u32,
+    pub passive: bool,
+    /// Process that the values above were made for; a forked child differs.
+    pub pid: u32,
+    /// Descriptor with the lock; -1 if none.
+    pub lock_fd: i32,
+    /// Newest generation that this process knows to be committed.
+    pub generation: u32,
+    pub library: Text<RESTART_DIR_MAX>,
+    pub rseq: Rseq,
+    pub cpu: Option<Cpu>,
+}
+
+struct Shared<T>(UnsafeCell<T>);
+// SAFETY: access is exclusive by the rule at the top of the file.
+unsafe impl<T> Sync for Shared<T> {}
+
+static CONFIG: Shared<Config> = Shared(UnsafeCell::new(Config {
+    dir: Text::new(),
+    name: Text::new(),
+    base: Text::new(),
+    keep: settings::DEFAULT_KEEP,
+    triggers: 1 << (settings::DEFAULT_SIGNAL - 1),
+    stops: 0,
+    stop_code: settings::DEFAULT_STOP_CODE,
+    ignore_children: false,
+    owner_pid: 0,
+    passive: false,
+    pid: 0,
+    lock_fd: -1,
+    generation: 0,
+    library: Text::new(),
+    rseq: Rseq { addr: 0, len: 0, sig: 0 },
+    cpu: None,
+}));
+
+/// Filled in by a restart; see `format::task::RestartInfo`.
+static RESTART_INFO: Shared<OnItsPages> = Shared(UnsafeCell::new(OnItsPages([0; size_of::<RestartInfo>()])));
+
+/// Page-aligned, so that it never lies half in the library's file and half in its zeroed memory,
+/// which are two mappings.
+#[repr(C, align(4096))]
+struct OnItsPages([u8; size_of::<RestartInfo>()]);
+
+/// 1 while a checkpoint runs. Whoever turns it from 0 to 1 may use [`config`].
+pub static BUSY: AtomicU32 = AtomicU32::new(0);
+/// 1 when the library is set up in this process.
+pub static READY: AtomicU32 = AtomicU32::new(0);
+/// Newest committed generation, for `ckpt_generation` from any thread.
+pub static GENERATION: AtomicU32 = AtomicU32::new(0);
+/// Depth of blocked sections, and whether a request came meanwhile.
+pub static BLOCKED: AtomicU32 = AtomicU32::new(0);
+pub static DEFERRED: AtomicU32 = AtomicU32::new(0);
+/// Thread that is about to signal itself for `ckpt_now`; 0 if none.
+pub static NOW: AtomicU32 = AtomicU32::new(0);
+
+/// The settings.
+///
+/// # Safety
+/// The caller is the constructor, or holds [`BUSY`]; it keeps no two references at a time.
+pub unsafe fn config() -> &'static mut Config {
+    // SAFETY: by the contract above.
+    unsafe { &mut *CONFIG.0.get() }
+}
+
+/// Lowest trigger signal, copied by the constructor: readable from any thread.
+pub static TRIGGER: AtomicU32 = AtomicU32::new(0);
+
+pub fn trigger_signal() -> Option<u32> {
+    match TRIGGER.load(Ordering::Relaxed) {
+        0 => None,
+        signal => Some(signal),
+    }
+}
+
+pub fn restart_info_address() -> usize {
+    RESTART_INFO.0.get() as usize
+}
+
+/// Takes over what a restart left, once.
+///
+/// # Safety
+/// As [`config`].
+pub unsafe fn take_restart_info() -> Option<RestartInfo> {
+    // Volatile: the restorer wrote it behind the compiler's back.
+    // SAFETY: exclusive by the contract above; RestartInfo is plain bytes.
+    let bytes = unsafe { core::ptr::read_volatile(RESTART_INFO.0.get()) };
+    let info: RestartInfo = zerocopy::FromBytes::read_from_bytes(&bytes.0).ok()?;
+    if info.valid.get() != 1 {
+        return None;
+    }
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(RESTART_INFO.0.get(), OnItsPages([0; size_of::<RestartInfo>()])) };
+    Some(info)
+}
+
+/// Tries to become the one that checkpoints.
+pub fn try_begin() -> bool {
+    BUSY.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+}
+
+pub fn end() {
+    BUSY.store(0, Ordering::Release);
+}

@@ -1,0 +1,113 @@
+//! [NORMAL, SIGNAL] Whose name it is: the lock file, and what becomes of it in forked children.
+//!
+//! The lock is an flock(2) on DIR/NAME.lock, held through a descriptor that forked children share:
+//! when a program goes into the background, the child that goes on still holds it.
+
+use super::config::Config;
+use crate::capture::failure::{Failure, fail, refuse};
+use crate::sys::lines::{Cursor, parse_dec};
+use crate::sys::text::Bytes;
+use crate::sys::{Errno, Text, fs, process, text::text};
+
+type Path = Text<4500>;
+
+fn lock_path(config: &Config) -> Path {
+    text!("{}/{}.lock\0", Bytes(config.dir.as_bytes()), Bytes(config.name.as_bytes()))
+}
+
+/// Lowest number that a descriptor of the library gets: high, so that the program never gets
+/// another number than without us, but inside a table of modest size.
+fn hidden_fd_floor() -> usize {
+    (process::nofile_limit().clamp(64, 1024) - 16) as usize
+}
+
+/// Opens and locks the lock file of `config`'s name, and writes who holds it.
+pub fn acquire(config: &mut Config) -> Result<(), Failure> {
+    let path = lock_path(config);
+    let shown = Bytes(path.as_bytes().strip_suffix(b"\0").unwrap_or(&[]));
+    let fd = fs::open(path.as_bytes(), fs::O_RDWR | fs::O_CREAT | fs::O_CLOEXEC | fs::O_NOFOLLOW, 0o600)
+        .map_err(|errno| fail!(errno, "cannot create the lock file {shown}"))?;
+    let low = fs::OwnedFd(fd);
+    match fs::flock(low.0, fs::LOCK_EX_NB) {
+        Ok(()) => {}
+        Err(Errno::EAGAIN) => {
+            return Err(refuse!(
+                Errno::EBUSY,
+                "another running program (pid {}) holds the name {} in {}; choose another SELFCKPT_NAME or \
+                 SELFCKPT_DIR",
+                read_holder(low.0).unwrap_or(0),
+                Bytes(config.name.as_bytes()),
+                Bytes(config.dir.as_bytes())
+            ));
+        }
+        Err(errno) => return Err(fail!(errno, "cannot lock {shown}")),
+    }
+    let fd = fs::fcntl(low.0, fs::F_DUPFD_CLOEXEC, hidden_fd_floor())
+        .map_err(|errno| fail!(errno, "no descriptor is free for the lock file"))?;
+    config.lock_fd = fd as i32;
+    write_holder(config)
+}
+
+/// First line of the lock file: `pid PID host HOST boot BOOTID`.
+pub fn write_holder(config: &Config) -> Result<(), Failure> {
+    let uts = process::uname();
+    let host = uts.fields[1].split(|&b| b == 0).next().unwrap_or(&[]);
+    let mut boot = [0u8; 64];
+    let boot = fs::read_file(b"/proc/sys/kernel/random/boot_id\0", &mut boot).unwrap_or(b"unknown");
+    let boot = boot.strip_suffix(b"\n").unwrap_or(boot);
+    let line: Text<256> = text!("pid {} host {} boot {}\n", process::getpid(), Bytes(host), Bytes(boot));
+    let failed = |errno| fail!(errno, "cannot write the lock file of {}", Bytes(config.name.as_bytes()));
+    fs::seek_to(config.lock_fd, 0, 0).map_err(failed)?;
+    fs::ftruncate(config.lock_fd, 0).map_err(failed)?;
+    fs::write_all(config.lock_fd, line.as_bytes()).map_err(failed)
+}
+
+fn read_holder(fd: i32) -> Option<u32> {
+    let mut buf = [0u8; 256];
+    let n = fs::pread(fd, &mut buf, 0).ok()?;
+    let mut cursor = Cursor(buf.get(..n)?);
+    (cursor.word() == b"pid").then(|| parse_dec(cursor.word()))?.map(|pid| pid as u32)
+}
+
+/// Before a checkpoint: the lock is still ours, or is taken again. A program may close descriptors
+/// that it does not know.
+pub fn ensure(config: &mut Config) -> Result<(), Failure> {
+    if config.passive && config.lock_fd < 0 {
+        return acquire(config);
+    }
+    let path = lock_path(config);
+    let held = fs::fstat(config.lock_fd);
+    let there = fs::stat(path.as_bytes());
+    match (held, there) {
+        (Ok(held), Ok(there)) if (held.dev(), held.ino) == (there.dev(), there.ino) => Ok(()),
+        // Somebody removed the file: without it the name would not be ours.
+        _ => acquire(config),
+    }
+}
+
+/// In a forked child: it goes on under the owner's name when the owner is gone, else under a name of
+/// its own.
+pub fn adopt_fork(config: &mut Config) {
+    let pid = process::getpid();
+    if pid == config.pid {
+        return;
+    }
+    config.pid = pid;
+    let owner_gone = process::kill(config.owner_pid, 0) == Err(Errno::ESRCH);
+    // A sibling may have taken the name over already: the lock file says whose it is.
+    let unclaimed = config.lock_fd >= 0 && read_holder(config.lock_fd) == Some(config.owner_pid);
+    if !config.passive && owner_gone && unclaimed {
+        config.owner_pid = pid;
+        // A holder that cannot be written is told by the next checkpoint's failure, if it matters.
+        let _ = write_holder(config);
+        return;
+    }
+    config.passive = true;
+    config.generation = 0;
+    let base = config.name;
+    config.name = text!("{}-{pid}", Bytes(base.as_bytes()));
+    if config.lock_fd >= 0 {
+        fs::close(config.lock_fd);
+    }
+    config.lock_fd = -1;
+}

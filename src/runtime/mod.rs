@@ -1,0 +1,11 @@
+//! [NORMAL, SIGNAL] When and where: start-up, triggers, the phases of a checkpoint, the images'
+//! directory.
+
+pub mod checkpoint;
+pub mod children;
+pub mod commit;
+pub mod config;
+pub mod lock;
+pub mod quiesce;
+pub mod startup;
+pub mod trigger;

@@ -1,0 +1,120 @@
+//! [SIGNAL] The handler: from a trigger signal to a checkpoint and back.
+#![allow(unsafe_code)] // Called by the kernel with raw pointers; moves to another stack.
+
+use super::{checkpoint, config};
+use crate::arch::entry;
+use crate::capture::threads::Frame;
+use crate::capture::{failure::Failure, scratch};
+use crate::control::Token;
+use crate::sys::abi::{KernelSigaction, SA_ONSTACK, SA_RESTART, SA_RESTORER, SA_SIGINFO, SI_QUEUE, Siginfo};
+use crate::sys::{Errno, log::log, process};
+use core::sync::atomic::Ordering;
+
+/// What the signal asked for.
+#[derive(Clone, Copy)]
+pub struct Request {
+    pub signal: u32,
+    /// Somebody waits for an answer.
+    pub token: Option<Token>,
+    /// `ckpt_now` was called: its result goes into eax of the frame.
+    pub by_call: bool,
+    pub stop: bool,
+    pub frame: Frame,
+    /// CLOCK_MONOTONIC when the handler was entered, nanoseconds.
+    pub started: u64,
+    /// Start of the scratch memory.
+    scratch: usize,
+}
+
+/// Called by `selfckpt_signal_entry` on the stack that the kernel chose, which may be tiny.
+pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext: usize) {
+    const SI_TKILL: i32 = -6;
+    // SAFETY: the kernel passes a siginfo to an SA_SIGINFO handler.
+    let info = unsafe { &*info };
+    let mine = config::NOW.load(Ordering::Relaxed);
+    let by_call = mine != 0 && info.code() == SI_TKILL && mine == process::gettid();
+    if by_call {
+        config::NOW.store(0, Ordering::Relaxed);
+    }
+    let token = if info.code() == SI_QUEUE { Token::from_value(info.value()) } else { None };
+    // SAFETY: the kernel passes the ucontext of its frame.
+    let frame = unsafe { Frame::new(ucontext) };
+    let mut request = Request {
+        signal: signal as u32,
+        token,
+        by_call,
+        stop: false,
+        frame,
+        started: process::now(),
+        scratch: 0,
+    };
+    if config::BLOCKED.load(Ordering::Relaxed) != 0 {
+        refuse_blocked(&request);
+        return;
+    }
+    if !config::try_begin() {
+        // Another thread is at it: that checkpoint serves this request as well, but for one that
+        // waits for an answer, which asks again until it gets one.
+        return;
+    }
+    match scratch::map() {
+        Ok(start) => {
+            request.scratch = start;
+            // SAFETY: the mapping is fresh and its stack large; `request` outlives the call.
+            unsafe { entry::call_on_stack(scratch::stack_top(start), on_own_stack, &raw mut request as usize) };
+            scratch::unmap(start);
+        }
+        Err(errno) => {
+            let failure = crate::capture::failure::fail!(errno, "cannot map memory for the checkpoint");
+            checkpoint::report_failure(&request, &failure);
+        }
+    }
+    config::end();
+}
+
+extern "C" fn on_own_stack(request: usize) {
+    // SAFETY: `selfckpt_on_signal` passes its own request and waits.
+    let request = unsafe { &mut *(request as *mut Request) };
+    // SAFETY: the mapping is fresh and this is its only user.
+    let mut tables = unsafe { scratch::tables(request.scratch) };
+    checkpoint::serve(request, &mut tables);
+}
+
+/// Inside `ckpt_block`: a call fails, a request waits for `ckpt_unblock`.
+fn refuse_blocked(request: &Request) {
+    if request.by_call {
+        request.frame.set_eax((-Errno::EBUSY.0) as u32);
+        return;
+    }
+    config::DEFERRED.store(request.signal, Ordering::Relaxed);
+    if request.token.is_some() {
+        let failure: Failure =
+            crate::capture::failure::refuse!(Errno::EBUSY, "the program is in a section that it has blocked");
+        checkpoint::report_failure(request, &failure);
+    }
+}
+
+/// Installs the handler for every signal of `set`.
+pub fn install(set: u64) -> Result<(), Errno> {
+    let action = KernelSigaction {
+        handler: entry::signal_entry() as u32,
+        // On the alternate stack if the program has one: its own stacks may be as small as a
+        // coroutine's. SA_RESTART, so that no call ends early that need not.
+        flags: SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_RESTORER,
+        restorer: entry::sigreturn() as u32,
+        mask: [u32::MAX; 2],
+    };
+    for signal in 1..=64u32 {
+        if set & 1 << (signal - 1) != 0 {
+            process::sigaction(signal, Some(&action)).inspect_err(|errno| {
+                log!(Error, "cannot install the handler of signal {signal}: {errno}");
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the signal is still handled by us.
+pub fn is_installed(signal: u32) -> bool {
+    process::sigaction(signal, None).is_ok_and(|action| action.handler == entry::signal_entry() as u32)
+}

@@ -1,0 +1,525 @@
+//! Bad input, bad surroundings: one clear line, the right exit code, and nothing lost.
+
+use crate::common::{
+    Job, NOBODY, Random, SIGUSR2, Spec, TempDir, assert_refused, assert_success, gone, is_root,
+    kill, output_of, program, run_selfckpt, selfckpt_command, wait_until,
+};
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// The line that the library itself writes when it cannot do what the environment asks for.
+fn refused_start(spec: Spec, words: &[&str]) {
+    let mut job = spec.spawn();
+    let status = job.wait_exit();
+    assert_refused(&output_of(status, &job.path("stderr")), 125, words);
+    let said = fs::read(job.path("stdout")).expect("stdout");
+    assert!(said.is_empty(), "the program has run");
+}
+
+#[test]
+fn wrong_variables() {
+    let counter = || Spec::plain("counter").arg("3").arg("0");
+    for (name, value) in [
+        ("SELFCKPT_SIGNAL", "NOPE"),
+        ("SELFCKPT_SIGNAL", "KILL"),
+        ("SELFCKPT_STOP_SIGNAL", "USR1,"),
+        ("SELFCKPT_STOP_CODE", "256"),
+        ("SELFCKPT_KEEP", "0"),
+        ("SELFCKPT_KEEP", "two"),
+        ("SELFCKPT_EVERY", "10x"),
+        ("SELFCKPT_EVERY", "0"),
+        ("SELFCKPT_NAME", "a/b"),
+        ("SELFCKPT_LOG", "loud"),
+    ] {
+        refused_start(counter().env(name, value), &[name, value]);
+    }
+    refused_start(counter().env("SELFCKPT_DIR", "/dev/null/images"), &["/dev/null/images"]);
+    refused_start(counter().env("SELFCKPT_DIR", "/dev/null"), &["/dev/null"]);
+}
+
+#[test]
+fn unwritable_directory_at_start() {
+    if !is_root() {
+        eprintln!("skipped: needs another user");
+        return;
+    }
+    let temp = TempDir::new("unwritable");
+    let dir = temp.path().join("images");
+    fs::create_dir(&dir).expect("mkdir");
+    for path in [dir.clone(), temp.path().join("new")] {
+        let spec = Spec::plain("counter").arg("3").arg("0").user(NOBODY);
+        refused_start(spec.env("SELFCKPT_DIR", text(&path)), &[text(&path)]);
+    }
+}
+
+#[test]
+fn wrong_usage() {
+    for args in [
+        &[][..],
+        &["no-such-verb"],
+        &["checkpoint"],
+        &["checkpoint", "no-pid"],
+        &["checkpoint", "--no-such-option", "1"],
+        &["restart"],
+        &["restart", "a", "b"],
+        &["run"],
+        &["run", "--keep", "0", "--", "/bin/true"],
+        &["run", "--signal", "NOPE", "--", "/bin/true"],
+        &["inspect"],
+    ] {
+        assert_refused(&run_selfckpt(args), 2, &[]);
+    }
+    for args in [&["--help"][..], &["--version"], &["help", "run"], &["restart", "--help"]] {
+        let output = run_selfckpt(args);
+        assert_success(&output);
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+/// `run` looks at the program before anything else happens.
+#[test]
+fn programs_that_cannot_be_run() {
+    let temp = TempDir::new("programs");
+    let dir = temp.path().join("images");
+    let run = |path: &Path| run_selfckpt(&["run", "--dir", text(&dir), "--", text(path)]);
+    let refused = |path: &Path, codes: &[i32], words: &[&str]| {
+        let output = run(path);
+        let code = output.status.code().filter(|code| codes.contains(code));
+        let code = code.unwrap_or_else(|| {
+            panic!("{path:?}: {} {:?}", output.status, String::from_utf8_lossy(&output.stderr))
+        });
+        assert_refused(&output, code, words);
+        assert!(output.stdout.is_empty(), "it has run");
+    };
+    let name = |path: &Path| text(path).to_owned();
+
+    let path = program("true64");
+    refused(&path, &[125, 126], &[&name(&path), "64"]);
+    let path = program("static");
+    refused(&path, &[125, 126], &[&name(&path), "static"]);
+    let path = temp.path().join("missing");
+    refused(&path, &[127], &[&name(&path)]);
+    let path = temp.path().join("not-executable");
+    fs::copy(program("counter"), &path).expect("copy");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
+    refused(&path, &[126], &[&name(&path)]);
+    let path = temp.path().join("setuid");
+    fs::copy(program("counter"), &path).expect("copy");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).expect("chmod");
+    refused(&path, &[125, 126], &[&name(&path), "setuid"]);
+    let path = temp.path().join("no-program");
+    fs::write(&path, [0u8; 100]).expect("write");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    refused(&path, &[125, 126], &[&name(&path)]);
+    refused(temp.path(), &[126], &[&name(temp.path())]);
+}
+
+/// A process without the library must not be killed by the request.
+#[test]
+fn pid_without_the_library() {
+    let spec = Spec::plain("counter").arg("100000").arg("10000").without_library();
+    let job = spec.spawn();
+    let pid = job.pid().to_string();
+    assert!(
+        wait_until(|| (fs::metadata(job.path("stdout")).ok()?.len() > 0).then_some(())).is_some()
+    );
+    assert_refused(&run_selfckpt(&["checkpoint", &pid]), 125, &[&pid]);
+    assert!(!gone(job.pid()), "the request has killed it");
+
+    let mut sleep = Command::new("sleep").arg("100").spawn().expect("sleep");
+    let pid = sleep.id().to_string();
+    let output = run_selfckpt(&["checkpoint", &pid]);
+    let alive = sleep.try_wait().expect("wait").is_none();
+    let _ = sleep.kill();
+    let _ = sleep.wait();
+    assert_refused(&output, 125, &[&pid]);
+    assert!(alive, "the request has killed it");
+    assert_refused(&run_selfckpt(&["checkpoint", &pid]), 125, &[&pid]);
+}
+
+/// Somebody else's process.
+#[test]
+fn pid_of_another_user() {
+    if !is_root() {
+        eprintln!("skipped: needs two users");
+        return;
+    }
+    let job = Spec::new("tls").start().expect("a start");
+    let foreign = Spec::new("tls").user(NOBODY).start().expect("a start");
+    let pid = job.pid().to_string();
+    assert_refused(&foreign.selfckpt(&["checkpoint", &pid]), 125, &[&pid]);
+    assert!(!gone(job.pid()));
+}
+
+/// Two requests at once: each is served or refused, and the program goes on.
+#[test]
+fn two_requests_at_once() {
+    let mut job =
+        Spec::directory_last("memory_fill").arg("60").arg("dense").start().expect("a start");
+    let pid = job.pid().to_string();
+    let request = || {
+        let mut command = selfckpt_command();
+        command
+            .args(["checkpoint", &pid])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().expect("selfckpt")
+    };
+    let requests: Vec<_> = (0..4).map(|_| request()).collect();
+    let mut served = 0;
+    for request in requests {
+        let output = request.wait_with_output().expect("wait");
+        if output.status.success() {
+            served += 1;
+        } else {
+            assert_refused(&output, 125, &[&pid]);
+        }
+    }
+    assert!(served >= 1, "none was served");
+    job.sigkill();
+    job.restart();
+    job.end("after a restart");
+}
+
+/// A second program under a name in use.
+#[test]
+fn name_in_use() {
+    let mut job = Spec::new("tls").start().expect("a start");
+    let images = text(&job.images).to_owned();
+    let other = Spec::plain("counter")
+        .arg("3")
+        .arg("0")
+        .env("SELFCKPT_DIR", &images)
+        .env("SELFCKPT_NAME", "tls");
+    refused_start(other, &["tls"]);
+    job.checkpoint();
+    // the running program holds the name against a restart, too
+    assert_refused(&job.selfckpt(&["restart", &images]), 125, &["tls"]);
+    job.go("after two refused starts");
+    job.sigkill();
+    job.restart();
+    job.end("after a restart");
+}
+
+/// A small file system of its own, unmounted on drop.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf, bytes: u64) -> Option<SmallDisk> {
+        fs::create_dir_all(&at).ok()?;
+        let size = format!("size={bytes},mode=0700");
+        let done =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(&at)]).status();
+        done.is_ok_and(|status| status.success()).then_some(SmallDisk(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", text(&self.0)]).status();
+    }
+}
+
+/// The disk is full: the program runs on, the image that is there stays good, nothing is left over,
+/// and the command says why. With room again, it goes on.
+#[test]
+fn full_disk() {
+    let mut trial = Spec::new("heap").start().expect("a start");
+    let size = trial.checkpoint().size();
+    drop(trial);
+    let temp = TempDir::new("full");
+    let Some(disk) = SmallDisk::mount(temp.path().join("disk"), size + size / 2) else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let images = text(&disk.0).to_owned();
+    let mut job = Spec::new("heap").env("SELFCKPT_DIR", &images).start().expect("a start");
+    job.images = disk.0.clone();
+    let first = job.checkpoint();
+    let pid = job.pid().to_string();
+    for _ in 0..2 {
+        assert_refused(&job.selfckpt(&["checkpoint", &pid]), 125, &["No space left"]);
+    }
+    assert!(kill(job.pid(), SIGUSR2));
+    job.go("after refused checkpoints");
+    assert_eq!(job.list_images(), std::slice::from_ref(&first));
+    assert_success(&run_selfckpt(&["verify", text(&first.path)]));
+    let others: Vec<_> =
+        fs::read_dir(&disk.0).expect("readable").flatten().map(|e| e.file_name()).collect();
+    assert!(!others.iter().any(|name| name.to_string_lossy().contains(".tmp")), "{others:?}");
+
+    let more = format!("remount,size={}", 10 * size);
+    assert_success(&Command::new("mount").args(["-o", &more, &images]).output().expect("mount"));
+    job.checkpoint();
+    job.sigkill();
+    job.restart();
+    job.end("after a restart");
+}
+
+/// The directory becomes unwritable, or disappears, under a running program.
+#[test]
+fn directory_changes_under_the_program() {
+    if !is_root() {
+        eprintln!("skipped: needs another user");
+        return;
+    }
+    let mut job = Spec::new("heap").user(NOBODY).start().expect("a start");
+    let first = job.checkpoint();
+    let pid = job.pid().to_string();
+    fs::set_permissions(&job.images, fs::Permissions::from_mode(0o500)).expect("chmod");
+    assert_refused(
+        &job.selfckpt(&["checkpoint", &pid]),
+        125,
+        &[text(&job.images), "Permission denied"],
+    );
+    job.go("after a refused checkpoint");
+    fs::set_permissions(&job.images, fs::Permissions::from_mode(0o700)).expect("chmod");
+    assert!(job.checkpoint().generation > first.generation);
+    job.sigkill();
+    job.restart();
+    job.go("after a restart");
+
+    let elsewhere = job.path("moved");
+    fs::rename(&job.images, &elsewhere).expect("rename");
+    assert_refused(&job.selfckpt(&["checkpoint", &pid_of(&job)]), 125, &[text(&job.images)]);
+    fs::rename(&elsewhere, &job.images).expect("rename");
+    job.checkpoint();
+    job.end("at the end");
+}
+
+fn pid_of(job: &Job) -> String {
+    job.pid().to_string()
+}
+
+/// An image and a place for damaged copies of it; the program is gone.
+fn an_image(name: &str) -> (Job, Vec<u8>, PathBuf) {
+    let mut job = Spec::new(name).start().expect("a start");
+    let bytes = fs::read(job.checkpoint().path).expect("the image");
+    job.sigkill();
+    let dir = job.path("damaged");
+    fs::create_dir(&dir).expect("mkdir");
+    let path = dir.join(format!("{name}.000001.ckpt"));
+    (job, bytes, path)
+}
+
+#[test]
+fn no_image() {
+    let temp = TempDir::new("none");
+    let missing = temp.path().join("missing.ckpt");
+    for path in [missing.as_path(), temp.path(), Path::new("/dev/null")] {
+        for verb in ["restart", "verify", "inspect"] {
+            assert_refused(&run_selfckpt(&[verb, text(path)]), 125, &[text(path)]);
+        }
+    }
+    let other = temp.path().join("other.000001.ckpt");
+    fs::write(&other, "this is no image, though it is called one\n".repeat(500)).expect("write");
+    for verb in ["restart", "verify", "inspect"] {
+        assert_refused(&run_selfckpt(&[verb, text(&other)]), 125, &[text(&other)]);
+    }
+}
+
+#[test]
+fn truncated_image() {
+    let (_job, bytes, path) = an_image("tls");
+    let mut random = Random::new("truncated_image");
+    let mut lengths = vec![
+        0,
+        1,
+        7,
+        8,
+        100,
+        4095,
+        4096,
+        bytes.len() / 2,
+        bytes.len() - 4096,
+        bytes.len() - 8,
+        bytes.len() - 1,
+    ];
+    lengths.extend((0..20).map(|_| random.below(bytes.len() as u64) as usize));
+    for len in lengths {
+        fs::write(&path, &bytes[..len]).expect("write");
+        assert_refused(&run_selfckpt(&["verify", text(&path)]), 125, &[text(&path)]);
+    }
+    assert_refused(&run_selfckpt(&["restart", text(&path)]), 125, &[text(&path)]);
+    fs::write(&path, &bytes).expect("write");
+    assert_success(&run_selfckpt(&["verify", text(&path)]));
+    let longer = [&bytes[..], b"more"].concat();
+    fs::write(&path, longer).expect("write");
+    assert_refused(&run_selfckpt(&["verify", text(&path)]), 125, &[text(&path)]);
+}
+
+/// One flipped bit, anywhere.
+#[test]
+fn flipped_bits() {
+    let (_job, bytes, path) = an_image("tls");
+    fs::write(&path, &bytes).expect("write");
+    let file = OpenOptions::new().write(true).open(&path).expect("open");
+    let mut random = Random::new("flipped_bits");
+    let mut places: Vec<usize> = (0..64).map(|i| i * 5).collect(); // the header
+    places.extend((0..64).map(|i| bytes.len() - 1 - i * 3)); // the end
+    places.extend((0..150).map(|_| random.below(bytes.len() as u64) as usize));
+    for place in places {
+        let flipped = bytes[place] ^ (1 << random.below(8));
+        file.write_all_at(&[flipped], place as u64).expect("write");
+        let output = run_selfckpt(&["verify", text(&path)]);
+        assert_eq!(output.status.code(), Some(125), "byte {place} as {flipped:#x} is not noticed");
+        assert_refused(&output, 125, &[text(&path)]);
+        if place % 16 == 0 {
+            assert_refused(&run_selfckpt(&["restart", text(&path)]), 125, &[text(&path)]);
+        }
+        file.write_all_at(&bytes[place..=place], place as u64).expect("write");
+    }
+    assert_success(&run_selfckpt(&["verify", text(&path)]));
+}
+
+/// The newest image is torn: the one before it is taken, and the command says so.
+#[test]
+fn newest_image_is_torn() {
+    let mut job = Spec::new("heap").start().expect("a start");
+    job.checkpoint();
+    job.go("between two checkpoints");
+    let second = job.checkpoint();
+    job.sigkill();
+    let file = OpenOptions::new().write(true).open(&second.path).expect("open");
+    file.set_len(second.size() - 100).expect("truncate");
+    job.rewind(1);
+    job.restart();
+    job.go("after a restart from the older image");
+    let said = fs::read_to_string(job.path("restart-1.stderr")).expect("stderr");
+    assert!(said.starts_with("selfckpt: ") && said.contains(text(&second.path)), "{said:?}");
+    let third = job.checkpoint();
+    assert!(third.generation > second.generation, "generation {} is used again", third.generation);
+    job.end("at the end");
+}
+
+/// A restart that has to be refused, with this exit code: nothing is touched. `verify` finds the
+/// same, and may have more than one line to say.
+#[track_caller]
+fn refused_restart(job: &mut Job, code: i32, words: &[&str]) {
+    let images = job.images.clone();
+    let output = job.selfckpt(&["restart", text(&images)]);
+    assert_refused(&output, code, words);
+    let newest = job.list_images().pop().expect("an image");
+    let output = job.selfckpt(&["verify", text(&newest.path)]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "verify says {said:?}");
+    assert!(said.lines().all(|line| line.starts_with("selfckpt: ")), "verify says {said:?}");
+    for word in words {
+        assert!(said.contains(word), "verify does not mention {word:?}: {said:?}");
+    }
+}
+
+#[test]
+fn file_is_gone() {
+    let mut job = Spec::new("fd_offset").start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let data = job.path("data");
+    let kept = fs::read(&data).expect("data");
+    fs::remove_file(&data).expect("remove");
+    refused_restart(&mut job, 125, &[text(&data)]);
+    fs::write(&data, kept).expect("write");
+    job.restart();
+    job.end("after a restart");
+}
+
+#[test]
+fn file_is_shorter() {
+    let mut job = Spec::new("fd_offset").start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let data = job.path("data");
+    let kept = fs::read(&data).expect("data");
+    fs::write(&data, &kept[..100]).expect("write");
+    refused_restart(&mut job, 125, &[text(&data)]);
+    fs::write(&data, kept).expect("write");
+    job.restart();
+    job.end("after a restart");
+}
+
+/// A file with other contents than it had, though of the same length: the command says so.
+#[test]
+fn file_has_changed() {
+    let mut job = Spec::new("fd_offset").start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let data = job.path("data");
+    let mut kept = fs::read(&data).expect("data");
+    kept[10] ^= 1;
+    fs::write(&data, &kept).expect("write");
+    job.restart();
+    job.go("after a restart");
+    let said = fs::read_to_string(job.path("restart-1.stderr")).expect("stderr");
+    assert!(said.contains(text(&data)), "a changed file is not mentioned: {said:?}");
+    job.end("at the end");
+}
+
+/// A mapped file that has changed: restored memory must not be half old and half new.
+#[test]
+fn mapped_file_is_gone() {
+    let mut job = Spec::new("mmap_file_shared").start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let path = job.path("shared");
+    let kept = fs::read(&path).expect("the file");
+    fs::remove_file(&path).expect("remove");
+    refused_restart(&mut job, 125, &[text(&path)]);
+    fs::write(&path, kept).expect("write");
+    job.restart();
+    job.end("after a restart");
+}
+
+/// The program itself has been replaced by another build of it, or by another program.
+#[test]
+fn program_has_changed() {
+    if !is_root() {
+        eprintln!("skipped: needs a program of its own");
+        return;
+    }
+    // a job of another user has a copy of the program
+    let mut job = Spec::new("tls").user(NOBODY).start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let path = job.path("bin/tls");
+    let kept = fs::read(&path).expect("the program");
+    fs::remove_file(&path).expect("remove");
+    refused_restart(&mut job, 127, &[text(&path)]);
+    fs::copy(program("true64"), &path).expect("copy");
+    refused_restart(&mut job, 125, &[text(&path), "64"]);
+    fs::remove_file(&path).expect("remove");
+    fs::write(&path, kept).expect("write");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    job.restart();
+    job.end("after a restart");
+}
+
+/// The working directory is gone.
+#[test]
+fn directory_is_gone() {
+    let mut job = Spec::new("cwd_umask").start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let path = job.path("with space");
+    fs::remove_dir_all(&path).expect("remove");
+    refused_restart(&mut job, 125, &[text(&path)]);
+    fs::create_dir(&path).expect("mkdir");
+    job.restart();
+    job.end("after a restart");
+}
+
+/// `restart` by the environment with an image of another program.
+#[test]
+fn image_of_another_program() {
+    let mut job = Spec::new("heap").start().expect("a start");
+    let image = job.checkpoint();
+    job.sigkill();
+    let spec = Spec::plain("counter").arg("3").arg("0").env("SELFCKPT_RESTART", text(&image.path));
+    refused_start(spec, &["heap", "counter"]);
+}

@@ -1,0 +1,63 @@
+//! Descriptors: files, directories, devices, and what an image cannot hold.
+
+use crate::common::{Job, Spec};
+use std::io::{BufRead, BufReader, Write};
+
+cycles! {
+    fd_offset, fd_output_cut, fd_dir, fd_devices, fd_unsaved, cwd_umask,
+}
+
+/// A line in, an answer out.
+struct Pipes {
+    stdin: std::process::ChildStdin,
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Pipes {
+    fn of(job: &mut Job) -> Pipes {
+        Pipes { stdin: job.take_stdin(), stdout: BufReader::new(job.take_stdout()) }
+    }
+
+    fn round(&mut self, job: &mut Job, when: &str) {
+        let round = job.round();
+        writeln!(self.stdin, "line {round}").expect("write to the program");
+        job.go(when);
+        let mut answer = String::new();
+        self.stdout.read_line(&mut answer).expect("read from the program");
+        assert_eq!(answer, format!("answer to line {round}\n"), "{when}");
+    }
+}
+
+/// Pipes to the outside become those of the restarting command.
+#[test]
+fn stdio_pipe() {
+    let Some(mut job) = Spec::new("stdio_pipe").pipes().start() else { return };
+    let mut pipes = Pipes::of(&mut job);
+    job.checkpoint();
+    pipes.round(&mut job, "after a checkpoint");
+    for generation in 0..3 {
+        job.checkpoint();
+        job.sigkill();
+        job.restart();
+        pipes = Pipes::of(&mut job);
+        pipes.round(&mut job, &format!("after restart {generation}"));
+    }
+}
+
+/// `--stdio inherit`: a standard output that was a file becomes the restarting command's none the less.
+#[test]
+fn stdio_inherit() {
+    let Some(mut job) = Spec::new("fd_output_cut").start() else { return };
+    let image = job.checkpoint();
+    job.sigkill();
+    let before = std::fs::read(job.path("stdout")).expect("stdout");
+    job.restart_from(&image.path, &[], &["--stdio", "inherit"]);
+    // The lines of standard output are then in two places: the old file has those up to the kill.
+    let round = job.go_without_waiting(true);
+    job.result(round);
+    job.wait_exit();
+    let after = std::fs::read(job.path("stdout")).expect("stdout");
+    assert_eq!(before.len(), after.len(), "the old output was written to");
+    let new = std::fs::read_to_string(job.path("restart-1.stdout")).expect("the command's stdout");
+    assert!(new.ends_with(" of the output\n"), "nothing came to the command's output: {new:?}");
+}

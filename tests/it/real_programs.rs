@@ -1,0 +1,263 @@
+//! Programs that nobody here wrote, from Debian's i386 packages: a run that is checkpointed at
+//! arbitrary moments, killed and restarted, three times over, gives the output and the exit status of
+//! an undisturbed one.
+//!
+//! scripts/i386-run starts them from build/i386-root. The workloads are in tests/workloads.
+
+use crate::common::{
+    LIMIT, Random, SIGKILL, TempDir, assert_success, gone, images_in, kill, library, run_selfckpt,
+    selfckpt_command, wait_until,
+};
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const RESTARTS: u32 = 3;
+
+struct Program {
+    name: &'static str,
+    args: Vec<OsString>,
+    env: Vec<(&'static str, &'static str)>,
+    /// Files in the working directory: name and contents before the start.
+    inputs: Vec<(&'static str, Vec<u8>)>,
+    /// Files that have to be the same afterwards.
+    results: Vec<&'static str>,
+}
+
+impl Program {
+    fn new(name: &'static str) -> Program {
+        Program { name, args: Vec::new(), env: Vec::new(), inputs: Vec::new(), results: Vec::new() }
+    }
+
+    fn args(mut self, args: &[&str]) -> Program {
+        self.args.extend(args.iter().map(OsString::from));
+        self
+    }
+
+    fn workload(mut self, file: &str) -> Program {
+        self.args.push(workload(file).into());
+        self
+    }
+
+    fn env(mut self, name: &'static str, value: &'static str) -> Program {
+        self.env.push((name, value));
+        self
+    }
+
+    fn input(mut self, name: &'static str, contents: Vec<u8>) -> Program {
+        self.inputs.push((name, contents));
+        self
+    }
+
+    fn result(mut self, name: &'static str) -> Program {
+        self.results.push(name);
+        self
+    }
+
+    /// The program in `dir`, which is made for it.
+    fn command(&self, dir: &Path, preload: Option<&Path>) -> Command {
+        fs::create_dir(dir).expect("mkdir");
+        for (name, contents) in &self.inputs {
+            fs::write(dir.join(name), contents).expect("input");
+        }
+        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/i386-run");
+        assert!(run.exists(), "{} is missing", run.display());
+        let mut command = Command::new(run);
+        if let Some(library) = preload {
+            command.arg("--preload").arg(library);
+        }
+        command.arg(self.name).args(&self.args).current_dir(dir).stdin(Stdio::null());
+        command.env("LC_ALL", "C").envs(self.env.iter().copied());
+        output_to(&mut command, dir, "out");
+        command
+    }
+
+    /// The whole test.
+    fn carry(self) {
+        let name = self.name;
+        let temp = TempDir::new(name);
+        let (reference, run) = (temp.path().join("reference"), temp.path().join("run"));
+        let begin = Instant::now();
+        let expected = self.command(&reference, None).status().expect("i386-run");
+        let time = begin.elapsed();
+        let expected_output = fs::read(reference.join("out")).expect("output");
+        assert!(
+            !expected_output.is_empty(),
+            "{name} prints nothing: {expected}, {}",
+            said(&reference)
+        );
+        eprintln!("{name}: {time:?}, {} bytes, {expected}", expected_output.len());
+
+        let images = temp.path().join("images");
+        let mut command = self.command(&run, Some(&library()));
+        command
+            .env("LD_PRELOAD", library())
+            .env("SELFCKPT_DIR", &images)
+            .env("SELFCKPT_NAME", name);
+        let mut child = Running(command.spawn().expect("i386-run"));
+        let mut random = Random::new(name);
+        let mut moment = |low: u64, high: u64| {
+            let microseconds = time.as_micros() as u64 * (low + random.below(high - low)) / 100;
+            std::thread::sleep(Duration::from_micros(microseconds));
+        };
+        for restart in 1..=RESTARTS {
+            moment(2, 15);
+            let pid = child.pid().to_string();
+            if let Some(status) = child.0.try_wait().expect("wait") {
+                panic!("{name} ended too early, {status}: {}", said(&run));
+            }
+            let output = run_selfckpt(&["checkpoint", &pid]);
+            assert_success(&output);
+            moment(0, 5);
+            child.kill();
+            assert!(!images_in(&images).is_empty());
+            let mut command = selfckpt_command();
+            command.arg("restart").arg(&images).current_dir("/");
+            output_to(&mut command, &run, &format!("restart-{restart}"));
+            child = Running(command.spawn().expect("selfckpt restart"));
+        }
+        let status = child.wait(name, &run);
+        assert_eq!(
+            status.code(),
+            expected.code(),
+            "{name}: {status} instead of {expected}: {}",
+            said(&run)
+        );
+        same_file(name, &reference, &run, "out");
+        for result in &self.results {
+            same_file(name, &reference, &run, result);
+        }
+    }
+}
+
+fn workload(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workloads").join(file)
+}
+
+fn output_to(command: &mut Command, dir: &Path, name: &str) {
+    let open = |name: String| {
+        OpenOptions::new().create(true).append(true).open(dir.join(name)).expect("output file")
+    };
+    command.stdout(open(name.into())).stderr(open(format!("{name}.stderr")));
+}
+
+/// What was written to stderr, by the program and by the restarts.
+fn said(dir: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().ends_with(".stderr") {
+            text += &String::from_utf8_lossy(&fs::read(entry.path()).unwrap_or_default());
+        }
+    }
+    text
+}
+
+fn same_file(program: &str, reference: &Path, run: &Path, file: &str) {
+    let (a, b) =
+        (fs::read(reference.join(file)).expect(file), fs::read(run.join(file)).expect(file));
+    if a != b {
+        let at = a.iter().zip(&b).position(|(x, y)| x != y).unwrap_or(a.len().min(b.len()));
+        let (from, to) = (at.saturating_sub(100), (at + 100).min(b.len()));
+        panic!(
+            "{program}: {file} differs from byte {at} on ({} bytes instead of {}): {:?}\n{}",
+            b.len(),
+            a.len(),
+            String::from_utf8_lossy(&b[from..to]),
+            said(run)
+        );
+    }
+}
+
+/// A process that does not outlive the test.
+struct Running(Child);
+
+impl Running {
+    fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    fn kill(&mut self) {
+        kill(self.pid(), SIGKILL);
+        let _ = self.0.wait();
+        assert!(gone(self.pid()));
+    }
+
+    fn wait(&mut self, name: &str, dir: &Path) -> ExitStatus {
+        let status = wait_until(|| self.0.try_wait().expect("wait"));
+        let status =
+            status.unwrap_or_else(|| panic!("{name} has not ended after {LIMIT:?}: {}", said(dir)));
+        if let Some(signal) = status.signal() {
+            panic!("{name} died of signal {signal}: {}", said(dir));
+        }
+        status
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn python3() {
+    Program::new("python3").workload("work.py").carry();
+}
+
+#[test]
+fn bc() {
+    Program::new("bc").args(&["-l", "-q"]).workload("work.bc").carry();
+}
+
+#[test]
+fn lua() {
+    Program::new("lua").workload("work.lua").carry();
+}
+
+/// With a database file, whose contents are compared too.
+#[test]
+fn sqlite3() {
+    let read = format!(".read {}", workload("work.sql").display());
+    Program::new("sqlite3").args(&["-batch", "work.db", &read]).result("work.db").carry();
+}
+
+#[test]
+fn gawk() {
+    Program::new("gawk").args(&["-f"]).workload("work.awk").carry();
+}
+
+/// Compresses bytes that are neither all alike nor all different.
+#[test]
+fn xz() {
+    let mut state = 12345u32;
+    let mut text = Vec::with_capacity(4 << 20);
+    while text.len() < 3 << 20 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let word = state >> 18;
+        text.extend_from_slice(format!("word {word:x} {} ", word % 97).as_bytes());
+        if state >> 28 == 0 {
+            text.push(b'\n');
+        }
+    }
+    Program::new("xz").args(&["-6", "-T1", "-c", "text"]).input("text", text).carry();
+}
+
+/// Its own collector and code generator. Without parallel marking, which has threads.
+#[test]
+fn guile() {
+    let program = Program::new("guile").env("GC_MARKERS", "1").env("GC_NPROCS", "1");
+    program
+        .env("GUILE_AUTO_COMPILE", "0")
+        .args(&["--no-auto-compile", "-s"])
+        .workload("work.scm")
+        .carry();
+}
+
+#[test]
+fn perl() {
+    Program::new("perl").workload("work.pl").carry();
+}
