@@ -6,10 +6,12 @@ PREFIX  ?= /usr/local
 BUILD   := $(CURDIR)/build
 TARGET  := $(CURDIR)/target
 I686    := i686-unknown-linux-gnu
+# Named although it is the default: with it, cargo compiles what the two builds share only once.
+HOST    := x86_64-unknown-linux-gnu
 VERSION  = $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 ROOT     = $(DESTDIR)$(PREFIX)
 CARGO    = . build/toolchain.env && "$$CARGO"
-FLAGS    = --offline --locked --release --target-dir "$(TARGET)"
+FLAGS    = --offline --locked --target-dir "$(TARGET)"
 INSTALL  = install -D -m
 
 .PHONY: all setup build programs test lint demo bench install uninstall clean distclean help
@@ -22,11 +24,12 @@ setup: # compiler, Rust toolchain, crates: once, over the network
 	@scripts/setup.sh
 
 build: setup
-	@$(CARGO) build $(FLAGS) --quiet --lib --target $(I686)
-	@$(CARGO) build $(FLAGS) --quiet --bin selfckpt
-	@cmp -s target/$(I686)/release/libselfckpt.so build/libselfckpt.so || \
-		$(INSTALL) 755 target/$(I686)/release/libselfckpt.so build/libselfckpt.so
-	@cmp -s target/release/selfckpt build/selfckpt || $(INSTALL) 755 target/release/selfckpt build/selfckpt
+	@$(CARGO) build $(FLAGS) --profile preload --quiet --lib --target $(I686)
+	@$(CARGO) build $(FLAGS) --release --quiet --bin selfckpt --target $(HOST)
+	@cmp -s target/$(I686)/preload/libselfckpt.so build/libselfckpt.so || \
+		$(INSTALL) 755 target/$(I686)/preload/libselfckpt.so build/libselfckpt.so
+	@cmp -s target/$(HOST)/release/selfckpt build/selfckpt || \
+		$(INSTALL) 755 target/$(HOST)/release/selfckpt build/selfckpt
 
 programs: build # what the tests run: our own C programs, the examples, and Debian's i386 programs
 	@scripts/compile-programs.sh tests/programs build/programs
@@ -34,8 +37,8 @@ programs: build # what the tests run: our own C programs, the examples, and Debi
 	@scripts/i386-root.sh
 
 test: programs lint ## all tests
-	$(CARGO) test $(FLAGS) --lib --target $(I686)
-	SELFCKPT_BUILD="$(BUILD)" && export SELFCKPT_BUILD && $(CARGO) test $(FLAGS) --no-fail-fast
+	$(CARGO) test $(FLAGS) --release --lib --target $(I686)
+	SELFCKPT_BUILD="$(BUILD)" && export SELFCKPT_BUILD && $(CARGO) test $(FLAGS) --release --no-fail-fast --target $(HOST)
 
 lint: setup ## rustfmt and clippy
 	@scripts/lint.sh

@@ -16,7 +16,7 @@ fi
 if [ -x "$CARGO_CLIPPY" ]; then
     case $("$RUSTC" --version) in "rustc 1.85."*) deny="-D warnings" ;; *) deny= ;; esac
     # shellcheck disable=SC2086
-    "$CARGO_CLIPPY" clippy $flags --all-targets -- $deny
+    "$CARGO_CLIPPY" clippy $flags --all-targets --target x86_64-unknown-linux-gnu -- $deny
     # shellcheck disable=SC2086
     "$CARGO_CLIPPY" clippy $flags --lib --target i686-unknown-linux-gnu -- $deny
 else

@@ -27,6 +27,8 @@ pub const LOCK_SUFFIX: &[u8] = b".lock";
 const DIGITS: usize = 6;
 /// Longest image name: leaves room for what stands around it in a file name of 255 bytes.
 pub const NAME_MAX: usize = 224;
+/// Longest name that a job can be given: its descendants' names have a pid after it.
+pub const JOB_NAME_MAX: usize = 200;
 
 /// Whether `name` can be the stem of file names.
 pub fn valid_name(name: &[u8]) -> bool {
@@ -132,17 +134,35 @@ pub struct Chosen {
 /// Why there is no image to restart from.
 #[derive(Debug)]
 pub enum CatalogError {
-    Io { what: &'static str, path: PathBuf, error: io::Error },
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        error: io::Error,
+    },
     /// The image that was asked for cannot be read.
-    Image { path: PathBuf, error: FormatError },
+    Image {
+        path: PathBuf,
+        error: FormatError,
+    },
     /// No image in the directory; of this name, if one was asked for.
-    Empty { dir: PathBuf, name: Option<Vec<u8>> },
+    Empty {
+        dir: PathBuf,
+        name: Option<Vec<u8>>,
+    },
     /// Images of several names, and none was asked for.
-    SeveralNames { dir: PathBuf, names: Vec<Vec<u8>> },
+    SeveralNames {
+        dir: PathBuf,
+        names: Vec<Vec<u8>>,
+    },
     /// There are images, but none that can be read.
-    NoneValid { dir: PathBuf, skipped: Vec<(PathBuf, String)> },
+    NoneValid {
+        dir: PathBuf,
+        skipped: Vec<(PathBuf, String)>,
+    },
     /// Neither a file nor a directory.
-    NotAFile { path: PathBuf },
+    NotAFile {
+        path: PathBuf,
+    },
 }
 
 /// A name, for messages.
@@ -220,8 +240,7 @@ pub fn newest_valid(dir: &Path, name: Option<&[u8]>) -> Result<Chosen, CatalogEr
 pub fn read(path: &Path, pages: PageData) -> Result<(File, Image), CatalogError> {
     let file =
         File::open(path).map_err(|error| CatalogError::Io { what: "open image", path: path.to_path_buf(), error })?;
-    let image =
-        Image::read(&file, pages).map_err(|error| CatalogError::Image { path: path.to_path_buf(), error })?;
+    let image = Image::read(&file, pages).map_err(|error| CatalogError::Image { path: path.to_path_buf(), error })?;
     Ok((file, image))
 }
 
@@ -281,9 +300,13 @@ mod tests {
         assert_eq!(image_file_name(b"app", 3), "app.000003.ckpt");
         assert_eq!(temporary_file_name(b"app", 3), ".app.000003.ckpt.tmp");
         assert_eq!(lock_file_name(b"app"), "app.lock");
-        for (name, generation) in
-            [(&b"app"[..], 1), (b"a.out", 999_999), (b"app.000001.ckpt", 1_000_000), (b"\xff\xfe", u32::MAX), (b".hidden", 7)]
-        {
+        for (name, generation) in [
+            (&b"app"[..], 1),
+            (b"a.out", 999_999),
+            (b"app.000001.ckpt", 1_000_000),
+            (b"\xff\xfe", u32::MAX),
+            (b".hidden", 7),
+        ] {
             let file = image_file_name(name, generation);
             assert_eq!(parse_image_file_name(file.as_bytes()), Some((name, generation)));
             let file = temporary_file_name(name, generation);

@@ -82,12 +82,12 @@ fn strip_prefix<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
 
 /// Signals with commas between them (`USR1,TERM`), as a set: bit n-1 for signal n.
 pub fn parse_signal_list(text: &[u8]) -> Option<u64> {
-    text.split(|&byte| byte == b',').try_fold(0, |set, one| Some(set | 1 << (parse_signal(one)? - 1)))
+    text.split(|&byte| byte == b',').try_fold(0, |set, one| Some(set | (1 << (parse_signal(one)? - 1))))
 }
 
 /// Whether a set of [`parse_signal_list`] holds a signal.
 pub fn contains(set: u64, signal: u32) -> bool {
-    (1..=64).contains(&signal) && set >> (signal - 1) & 1 == 1
+    (1..=64).contains(&signal) && (set >> (signal - 1)) & 1 == 1
 }
 
 /// A time span in seconds: a number, alone or with `s`, `m`, `h` or `d`. Zero is refused.

@@ -329,6 +329,186 @@ fn restart_refuses_programs_that_cannot_take_the_library() {
     refused(&["restart", path.to_str().expect("UTF-8")], 125, &["restart it as user"]);
 }
 
+/// An ELF file for i386 that the command takes for a good program, or library. The kernel finds
+/// nothing to execute in it.
+fn elf32(dynamic: bool) -> Vec<u8> {
+    let mut out = vec![0u8; 84];
+    out[..7].copy_from_slice(b"\x7fELF\x01\x01\x01");
+    out[16] = 3; // ET_DYN
+    out[18] = 3; // EM_386
+    out[20] = 1;
+    out[28] = 52;
+    out[40] = 52;
+    out[42] = 32;
+    out[44] = 1;
+    out[52] = if dynamic { 3 } else { 1 }; // PT_INTERP or PT_LOAD
+    out
+}
+
+fn executable(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+}
+
+/// `selfckpt run` in a directory of its own, with a stand-in for program and library.
+struct Run {
+    dir: Scratch,
+    app: PathBuf,
+    library: PathBuf,
+}
+
+impl Run {
+    fn new(name: &str) -> Run {
+        let dir = Scratch::new(name);
+        let app = dir.put("app", &elf32(true));
+        executable(&app, 0o755);
+        let library = dir.put("libselfckpt.so", &elf32(true));
+        std::fs::create_dir(dir.0.join("ckpt")).expect("create");
+        Run { dir, app, library }
+    }
+
+    fn image(&self, generation: u32, args: &[&str]) -> PathBuf {
+        // SAFETY: cannot fail.
+        #[allow(unsafe_code)]
+        let uid = unsafe { libc::getuid() };
+        let app = self.app.canonicalize().expect("it is there");
+        let exe = app.to_str().expect("UTF-8");
+        let bytes = image(&Choice { exe, args, uid, generation, ..Choice::default() });
+        self.dir.put(&format!("ckpt/app.{generation:06}.ckpt"), &bytes)
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_selfckpt"))
+            .args(["run", "--dir", "ckpt"])
+            .args(args)
+            .current_dir(&self.dir.0)
+            .env("SELFCKPT_LIBRARY", &self.library)
+            .output()
+            .expect("selfckpt runs")
+    }
+
+    #[track_caller]
+    fn expect(&self, args: &[&str], status: i32, parts: &[&str]) {
+        let out = self.output(args);
+        let text = stderr(&out);
+        assert_eq!(out.status.code(), Some(status), "{args:?}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{args:?}: '{part}' is missing in: {text}");
+        }
+        assert!(text.lines().all(|line| line.starts_with("selfckpt: ")), "{text}");
+    }
+
+    fn images(&self) -> usize {
+        std::fs::read_dir(self.dir.0.join("ckpt")).expect("readable").count()
+    }
+}
+
+#[test]
+fn run_refuses_programs_that_cannot_take_the_library() {
+    let run = Run::new("refuse");
+    run.expect(&["./nope"], 127, &["cannot run ./nope: No such file or directory"]);
+    run.expect(&["no-such-program-anywhere"], 127, &["not found in PATH"]);
+    run.expect(&["./ckpt"], 126, &["not a regular file"]);
+    run.dir.put("plain", b"text");
+    run.expect(&["./plain"], 126, &["not executable"]);
+    let make = |name: &str, bytes: &[u8], mode| executable(&run.dir.put(name, bytes), mode);
+    make("text", b"text", 0o755);
+    run.expect(&["./text"], 126, &["neither an ELF program nor a script"]);
+    make("static", &elf32(false), 0o755);
+    run.expect(&["./static"], 125, &["./static", "statically linked"]);
+    make("setuid", &elf32(true), 0o4755);
+    run.expect(&["./setuid"], 125, &["./setuid", "setuid"]);
+    let mut wide = elf32(true);
+    wide[4] = 2;
+    make("wide", &wide, 0o755);
+    run.expect(&["./wide"], 125, &["./wide", "64-bit"]);
+    make("script", b"#!./wide\n", 0o755);
+    run.expect(&["./script"], 125, &["./script (interpreter ./wide)", "64-bit"]);
+    make("orphan", b"#!/no/such/interpreter\n", 0o755);
+    run.expect(&["./orphan"], 126, &["interpreter /no/such/interpreter"]);
+}
+
+#[test]
+fn run_needs_a_good_library() {
+    let mut run = Run::new("library");
+    run.library = run.dir.put("text.so", b"text");
+    run.expect(&["./app"], 125, &["text.so is not a shared library for 32-bit x86"]);
+    run.library = run.dir.put("a b.so", &elf32(true));
+    run.expect(&["./app"], 125, &["a b.so", "LD_PRELOAD", "symbolic link"]);
+    let link = run.dir.0.join("link.so");
+    std::os::unix::fs::symlink(&run.library, &link).expect("link");
+    run.library = link;
+    run.expect(&["--restart-only", "./app"], 125, &["no image of app in ckpt"]);
+    run.library = run.dir.0.join("gone.so");
+    run.expect(&["./app"], 125, &["cannot find libselfckpt.so", "gone.so", "SELFCKPT_LIBRARY"]);
+}
+
+#[test]
+fn run_refuses_what_options_cannot_mean() {
+    let run = Run::new("options");
+    for args in [
+        &["--every", "soon"][..],
+        &["--every", "0"],
+        &["--keep", "0"],
+        &["--signal", "KILL"],
+        &["--stop-signal", "USR1,"],
+        &["--stop-code", "256"],
+        &["--children", "keep"],
+        &["--name", "a/b"],
+        &["--fresh", "--restart-only"],
+    ] {
+        run.expect(&[args, &["./app"]].concat(), 2, &[args[0]]);
+    }
+    run.expect(&["--dir", "app", "./app"], 125, &["directory app"]);
+}
+
+#[test]
+fn run_resumes_the_same_command_only() {
+    let run = Run::new("resume");
+    run.image(1, &["./app", "--size", "3"]);
+    let newest = run.image(2, &["./app", "--size", "3"]);
+    // It says that it resumes; the stand-in cannot be executed, and the images stay.
+    run.expect(&["./app", "--size", "3"], 126, &["resuming ./app from ckpt/app.000002.ckpt", "generation 2"]);
+    assert_eq!(run.images(), 2);
+    run.expect(
+        &["./app", "--size", "4"],
+        125,
+        &["another command", "./app --size 3", "./app --size 4", "--fresh", "--name"],
+    );
+    let other = run.dir.put("other", &elf32(true));
+    executable(&other, 0o755);
+    run.expect(&["--name", "app", "./other", "--size", "3"], 125, &["another command", "./other --size 3"]);
+    // A damaged one is passed over, and said to be.
+    let mut bytes = std::fs::read(&newest).expect("read");
+    bytes[300] ^= 1;
+    std::fs::write(&newest, &bytes).expect("write");
+    run.expect(
+        &["./app", "--size", "3"],
+        126,
+        &["passing over ckpt/app.000002.ckpt", "resuming ./app from ckpt/app.000001.ckpt"],
+    );
+    // Nothing is started anew while there are images, whatever they are.
+    std::fs::write(run.dir.0.join("ckpt/app.000001.ckpt"), b"x").expect("write");
+    run.expect(&["./app", "--size", "3"], 125, &["cannot resume app", "app.000002.ckpt", "--fresh"]);
+    assert_eq!(run.images(), 2);
+    run.expect(&["--fresh", "./app", "--size", "3"], 126, &["cannot execute"]);
+    assert_eq!(run.images(), 0);
+}
+
+#[test]
+fn run_refuses_a_second_owner() {
+    let run = Run::new("owner");
+    let lock = run.dir.put("ckpt/app.lock", b"pid 4711 host nowhere boot 0\n");
+    let held = std::fs::File::open(lock).expect("open");
+    // SAFETY: a plain system call on a descriptor of ours.
+    #[allow(unsafe_code)]
+    let locked = unsafe { libc::flock(std::os::fd::AsRawFd::as_raw_fd(&held), libc::LOCK_EX) };
+    assert_eq!(locked, 0);
+    run.expect(&["./app"], 125, &["running", "4711 on nowhere", "--name"]);
+    drop(held);
+    run.expect(&["./app"], 126, &["cannot execute"]);
+}
+
 #[test]
 fn several_jobs_in_a_directory_must_be_named() {
     let dir = Scratch::new("several");

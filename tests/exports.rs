@@ -39,14 +39,16 @@ fn dynamic_section_is_as_meant() {
         let table = library.elf_dynamic_table().expect("a dynamic section");
         let strings = |tag| -> Vec<&str> {
             let entries = table.iter().filter(|d| d.tag == tag);
-            entries.map(|d| str::from_utf8(table.string(d).expect("a string")).unwrap()).collect()
+            entries
+                .map(|d| std::str::from_utf8(table.string(d).expect("a string")).unwrap())
+                .collect()
         };
         assert_eq!(strings(DT_SONAME), ["libselfckpt.so"]);
         let allowed = ["libc.so.6", "ld-linux.so.2"];
         assert!(strings(DT_NEEDED).iter().all(|n| allowed.contains(n)), "{:?}", strings(DT_NEEDED));
 
         let flags = table.iter().find(|d| d.tag == DT_FLAGS_1).expect("flags").val;
-        let wanted = u64::from(DF_1_NOW.0 | DF_1_NODELETE.0 | DF_1_INITFIRST.0);
+        let wanted = DF_1_NOW.0 | DF_1_NODELETE.0 | DF_1_INITFIRST.0;
         assert_eq!(flags & wanted, wanted, "DT_FLAGS_1 is {flags:#x}");
         assert!(table.iter().all(|d| d.tag != DT_TEXTREL), "relocations in the text");
     });

@@ -70,7 +70,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
 
     files::capture_files(&mut stream, scratch.fds, context.own_fds, &mut notices, scratch.lines)?;
     signals::capture_signals(&mut stream, scratch.pending, context.own_signals, scratch.lines)?;
-    threads::capture_thread(
+    let watched = threads::capture_thread(
         &mut stream,
         &context.frame,
         context.rseq,
@@ -80,7 +80,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
         &mut notices,
     )?;
 
-    let mut selector = select_pages::Selector::new(table.as_slice(), table.names, scratch.regions)?;
+    let mut selector = select_pages::Selector::new(table.as_slice(), table.names, scratch.regions, watched)?;
     write_pages::write_pages(&mut stream, &mut selector, table.as_slice(), scratch.runs, scratch.bounce)?;
     drop(selector);
     notices.write(&mut stream)?;

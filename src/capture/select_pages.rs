@@ -43,8 +43,10 @@ pub struct Selector<'a> {
     regions: &'a mut [PageRegion],
     /// PAGEMAP_SCAN is there (Linux 6.7).
     scan: bool,
-    /// Mapped files that have an executable mapping.
+    /// Names of the mappings.
     names: &'a [u8],
+    /// Pages that the program watches by debug registers; 0 for none.
+    watched: [usize; 4],
 }
 
 /// A batch: runs, and which mapping each run lies in is found by its address.
@@ -54,10 +56,15 @@ pub struct Batch {
 }
 
 impl<'a> Selector<'a> {
-    pub fn new(vmas: &'a [VmaSlot], names: &'a [u8], regions: &'a mut [PageRegion]) -> Result<Self, Failure> {
+    pub fn new(
+        vmas: &'a [VmaSlot],
+        names: &'a [u8],
+        regions: &'a mut [PageRegion],
+        watched: [usize; 4],
+    ) -> Result<Self, Failure> {
         let pagemap = fs::open(b"/proc/self/pagemap\0", fs::O_RDONLY | fs::O_CLOEXEC, 0)
             .map_err(|errno| fail!(errno, "cannot open /proc/self/pagemap"))?;
-        Ok(Selector { vmas, index: 0, at: 0, pagemap: fs::OwnedFd(pagemap), regions, scan: true, names })
+        Ok(Selector { vmas, index: 0, at: 0, pagemap: fs::OwnedFd(pagemap), regions, scan: true, names, watched })
     }
 
     /// Fills `runs` with the next batch. A batch without runs is the end.
@@ -84,6 +91,16 @@ impl<'a> Selector<'a> {
             }
         }
         Ok(batch)
+    }
+
+    /// Whether looking at a page in the handler would set off a watchpoint of the program.
+    fn is_watched(&self, page: usize) -> bool {
+        page != 0 && self.watched.contains(&page)
+    }
+
+    /// Whether the handler may read all of `start..end`, which lies in `vma`.
+    pub fn may_read(&self, vma: &VmaSlot, start: usize, end: usize) -> bool {
+        readable(vma) && !self.watched.iter().any(|page| *page != 0 && (start..end).contains(page))
     }
 
     fn policy(&self, vma: &VmaSlot) -> Policy {
@@ -184,7 +201,7 @@ impl<'a> Selector<'a> {
             return Ok(());
         }
         let (count, walked) = self.scan(self.at, end, skip_file)?;
-        let skip_zeros = policy == Policy::Resident && readable(vma);
+        let skip_zeros = policy == Policy::Resident && self.may_read(vma, self.at, end);
         for i in 0..count {
             let Some(region) = self.regions.get(i).copied() else { break };
             let (start, stop) = (region.start as usize, region.end as usize);
@@ -206,10 +223,6 @@ impl<'a> Selector<'a> {
     }
 
     fn take_shared(&mut self, vma: &VmaSlot, runs: &mut [PageRun], batch: &mut Batch) -> Result<(), Failure> {
-        if !readable(vma) {
-            // Nothing of it can be told apart without touching it; what is mapped here is kept.
-            return self.take_resident(vma, Policy::Changed, runs, batch);
-        }
         const STEP: usize = 1024;
         let mut core = [0u8; STEP];
         let stop = vma.end.min(self.at + STEP * PAGE);
@@ -218,7 +231,8 @@ impl<'a> Selector<'a> {
         let start = self.at;
         while self.at < stop {
             let resident = all || core.get((self.at - start) / PAGE).is_some_and(|byte| byte & 1 != 0);
-            if resident && !is_zero_page(self.at) && self.push(self.at, 1, runs, batch) == 0 {
+            let zero = readable(vma) && !self.is_watched(self.at) && is_zero_page(self.at);
+            if resident && !zero && self.push(self.at, 1, runs, batch) == 0 {
                 return Ok(());
             }
             self.at += PAGE;
@@ -246,8 +260,11 @@ impl<'a> Selector<'a> {
             // SAFETY: `arg` describes `regions` with its length.
             match unsafe { call!(nr::IOCTL, self.pagemap.0, PAGEMAP_SCAN, &raw mut arg) } {
                 Ok(count) => {
+                    // The kernel stops at a full array, at times before the end of the last region.
+                    let last = count.checked_sub(1).and_then(|last| self.regions.get(last));
+                    let seen = last.map_or(start + PAGE, |last| last.end as usize);
                     let walked = if arg.walk_end == 0 { end } else { arg.walk_end as usize };
-                    return Ok((count, walked.clamp(start + PAGE, end)));
+                    return Ok((count, walked.max(seen).min(end)));
                 }
                 Err(Errno(25) | Errno::EINVAL | Errno::ENOSYS) => self.scan = false,
                 Err(errno) => return Err(fail!(errno, "cannot scan the page table of {start:#x}-{end:#x}")),
@@ -290,7 +307,7 @@ impl<'a> Selector<'a> {
 }
 
 /// Whether the handler itself may read the memory of a mapping.
-pub fn readable(vma: &VmaSlot) -> bool {
+fn readable(vma: &VmaSlot) -> bool {
     vma.prot & process::PROT_READ != 0 && vma.pkey == 0
 }
 

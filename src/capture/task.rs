@@ -23,6 +23,9 @@ pub struct Library<'a> {
     pub dir: &'a [u8],
     pub name: &'a [u8],
     pub path: &'a [u8],
+    /// Seconds between automatic checkpoints, 0 for none, and the signal that takes one.
+    pub every: u32,
+    pub trigger: u32,
 }
 
 /// End of user addresses for this task: a 64-bit kernel gives it all but the last two pages, a
@@ -109,6 +112,8 @@ pub fn capture_task(stream: &mut Stream<'_>, context: &Context<'_>, buf: &mut [u
         dir_len: U32::new(library.dir.len() as u32),
         name_len: U32::new(library.name.len() as u32),
         library_len: U32::new(library.path.len() as u32),
+        every: U32::new(library.every),
+        trigger: U32::new(library.trigger),
     };
     stream.record(kind::RUNTIME, 0, &runtime, &[library.dir, library.name, library.path])?;
     Ok(())
@@ -175,7 +180,8 @@ pub fn note_what_is_lost(context: &Context<'_>, notices: &mut Notices<'_>, buf: 
             notice!(notices, code::STATE_NOT_SAVED, 0, "the timer {name} is not saved; it does not run after a restart");
         }
     }
-    if fs::read_file(b"/proc/self/timers\0", buf).is_ok_and(|timers| !timers.is_empty()) {
+    let timers = fs::read_file(b"/proc/self/timers\0", buf).unwrap_or(&[]);
+    if crate::runtime::period::foreign_timers(timers) != 0 {
         notice!(
             notices,
             code::STATE_NOT_SAVED,

@@ -79,7 +79,7 @@ pub struct Rseq {
     pub sig: u32,
 }
 
-/// Writes the records of the calling thread.
+/// Writes the records of the calling thread. Returns the pages that it watches by debug registers.
 pub fn capture_thread(
     stream: &mut Stream<'_>,
     stopped: &Frame,
@@ -88,7 +88,7 @@ pub fn capture_thread(
     helper_stack_top: usize,
     ldt_buf: &mut [u8],
     notices: &mut Notices<'_>,
-) -> Result<(), Failure> {
+) -> Result<[usize; 4], Failure> {
     let tid = process::gettid();
     let first = tls::first_entry();
     let (entries, ntls) = tls::capture_tls(first);
@@ -128,6 +128,7 @@ pub fn capture_thread(
     capture_ldt(stream, ldt_buf)?;
 
     let mut regs = frame::read_cpu(stopped.ucontext());
+    let mut watched = [0; 4];
     // SAFETY: the scratch memory sets this stack aside for the helper.
     match unsafe { debug_registers::capture(helper_stack_top) } {
         Ok(found) => {
@@ -136,6 +137,7 @@ pub fn capture_thread(
             regs.debugreg1 = a1;
             regs.debugreg2 = a2;
             regs.debugreg3 = a3;
+            watched = found.address.map(|address| address as usize & !4095);
             if found.in_use() {
                 regs.debugreg6 = U64::new(found.dr6.into());
                 regs.debugreg7 = U64::new(found.dr7.into());
@@ -155,7 +157,7 @@ pub fn capture_thread(
     if !fpstate.is_empty() {
         capture_fpu(stream, fpstate, cpu)?;
     }
-    Ok(())
+    Ok(watched)
 }
 
 fn capture_fpu(stream: &mut Stream<'_>, fpstate: &[u8], cpu: &HostCpu) -> Result<(), Failure> {

@@ -6,7 +6,7 @@
 
 use super::Stream;
 use super::failure::{Failure, fail, refuse};
-use super::select_pages::{Selector, readable};
+use super::select_pages::Selector;
 use super::vmas::VmaSlot;
 use crate::format::memory::PageRun;
 use crate::sys::{Errno, fs};
@@ -34,7 +34,7 @@ pub fn write_pages(
         for run in chosen {
             let start = run.addr.get() as usize;
             let len = run.pages.get() as usize * 4096;
-            if vma_of(vmas, start).is_some_and(readable) {
+            if vma_of(vmas, start).is_some_and(|vma| selector.may_read(vma, start, start + len)) {
                 write_directly(stream, start, len)?;
             } else {
                 let fd = match &memory {

@@ -498,6 +498,7 @@ impl Image {
                 Ok(Some(record)) => {
                     bytes = record.offset + u64::from(record.len);
                     if let Err(error) = parts.add(record) {
+                        parts.records.pop();
                         break Some(error);
                     }
                 }

@@ -60,8 +60,12 @@ pub struct Runtime {
     pub dir_len: U32,
     pub name_len: U32,
     pub library_len: U32,
+    /// Seconds between automatic checkpoints; 0 for none.
+    pub every: U32,
+    /// Signal that takes a checkpoint.
+    pub trigger: U32,
 }
-const _: () = assert!(size_of::<Runtime>() == 40);
+const _: () = assert!(size_of::<Runtime>() == 48);
 
 /// Longest directory and name that [`RestartInfo`] carries.
 pub const RESTART_DIR_MAX: usize = 4096;

@@ -38,6 +38,7 @@ fn raise_from(fd: RawFd, floor: RawFd) -> Result<RawFd, String> {
 const REOPEN: u32 = raw::O_ACCMODE
     | raw::O_APPEND
     | raw::O_NONBLOCK
+    | raw::O_LARGEFILE
     | raw::O_DIRECTORY
     | raw::O_NOFOLLOW
     | raw::O_PATH
@@ -119,7 +120,7 @@ impl Files {
     }
 
     fn opened(&self, path: &[u8], flags: u32) -> Result<RawFd, crate::sys::Errno> {
-        let low = raw::OwnedFd(raw::open(path, flags | raw::O_CLOEXEC | raw::O_NOCTTY, 0)?);
+        let low = raw::OwnedFd(raw::open_exactly(path, flags | raw::O_CLOEXEC | raw::O_NOCTTY)?);
         raw::fcntl(low.0, raw::F_DUPFD_CLOEXEC, self.floor as usize).map(|fd| fd as RawFd)
     }
 

@@ -23,6 +23,8 @@ pub enum Source {
     Anonymous,
     /// Shared memory; `continues` means that it is the next part of the mapping before.
     SharedAnonymous { continues: bool },
+    /// Shared memory that is mapped elsewhere as well: the same memory as at address `same_as`.
+    SharedAlias { same_as: u64 },
     /// `fd` is the descriptor that the restorer maps from.
     File { fd: RawFd, shared: bool },
     /// The kernel's own pages, moved there instead of mapped.
@@ -62,7 +64,55 @@ pub fn map_sources(
         let previous = index.checked_sub(1).and_then(|previous| image.vmas.get(previous));
         out.push(sources.decide(index, entry, previous)?);
     }
+    find_aliases(image, &mut out);
     Ok(out)
+}
+
+/// Part of a shared memory object that one mapping, or several that continue each other, shows.
+struct Window {
+    object: (u64, u64),
+    from: u64,
+    to: u64,
+    start: u64,
+    first: usize,
+    last: usize,
+}
+
+/// Finds shared memory that is mapped more than once: the widest window onto it is mapped, the
+/// others become aliases of it.
+fn find_aliases(image: &Image, mapped: &mut [Mapped]) {
+    let mut windows: Vec<Window> = Vec::new();
+    for (index, entry) in image.vmas.iter().enumerate() {
+        let Source::SharedAnonymous { continues } = mapped[index].source else { continue };
+        let vma = &entry.vma;
+        let (from, len) = (vma.offset.get(), vma.end.get() - vma.start.get());
+        match windows.last_mut() {
+            Some(window) if continues => {
+                window.to = from + len;
+                window.last = index;
+            }
+            _ => windows.push(Window {
+                object: (vma.dev.get(), vma.ino.get()),
+                from,
+                to: from + len,
+                start: vma.start.get(),
+                first: index,
+                last: index,
+            }),
+        }
+    }
+    windows.sort_by_key(|window| std::cmp::Reverse(window.to - window.from));
+    for (i, window) in windows.iter().enumerate() {
+        let wider = windows[..i]
+            .iter()
+            .find(|wider| wider.object == window.object && wider.from <= window.from && window.to <= wider.to);
+        let Some(wider) = wider else { continue };
+        for index in window.first..=window.last {
+            let offset = image.vmas[index].vma.offset.get();
+            mapped[index].source = Source::SharedAlias { same_as: wider.start + (offset - wider.from) };
+            mapped[index].reads.clear();
+        }
+    }
 }
 
 struct Sources<'a> {

@@ -56,6 +56,9 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
     for (mapped, entry) in inputs.mapped.iter().zip(&inputs.image.vmas) {
         restore_mapping(inputs, mapped, entry, steps);
     }
+    for (mapped, entry) in inputs.mapped.iter().zip(&inputs.image.vmas) {
+        restore_alias(mapped, entry, steps);
+    }
     for (temporary, vdso) in inputs.vdso_temporary.iter().zip(&inputs.vdso.moves) {
         steps.explain("cannot move the vdso to its place");
         move_mapping(*temporary, vdso.len, vdso.to, steps);
@@ -152,6 +155,8 @@ fn restore_mapping(inputs: &Inputs<'_>, mapped: &Mapped, entry: &VmaEntry, steps
         Source::Kernel if inputs.vdso.keep_old_code && !mapped.reads.is_empty() => {
             steps.expect(nr::MMAP2, &[start, len, while_filling, anonymous | private, no_fd, 0], start);
         }
+        // When all that they may be the same as is mapped.
+        Source::SharedAlias { .. } => return,
         Source::Kernel => return,
     }
     steps.explain(&format!("cannot read the pages of {} from the image", describe(entry)));
@@ -167,6 +172,16 @@ fn restore_mapping(inputs: &Inputs<'_>, mapped: &Mapped, entry: &VmaEntry, steps
         steps.explain(&format!("cannot protect {}", describe(entry)));
         steps.call(nr::MPROTECT, &[start, len, prot]);
     }
+}
+
+/// A second mapping of shared memory: mremap with an old length of zero makes one.
+fn restore_alias(mapped: &Mapped, entry: &VmaEntry, steps: &mut Steps) {
+    let Source::SharedAlias { same_as } = mapped.source else { return };
+    let (start, end) = (entry.vma.start.get() as u32, entry.vma.end.get());
+    let len = (end - entry.vma.start.get()) as u32;
+    steps.explain(&format!("cannot map {} a second time", describe(entry)));
+    steps.expect(nr::MREMAP, &[same_as as u32, 0, len, MREMAP_MAYMOVE_FIXED, start], start);
+    steps.call(nr::MPROTECT, &[start, len, entry.vma.prot.get()]);
 }
 
 /// Length of a shared mapping with all parts that continue it.

@@ -13,7 +13,7 @@ use crate::format::task::RestartInfo;
 use crate::format::{PAGE, ReadAt};
 use crate::restorer::{self, Step};
 use crate::runtime::startup::{self, Start};
-use crate::runtime::{config, lock};
+use crate::runtime::{config, lock, period};
 use crate::sys::log::log;
 use crate::sys::text::text;
 use crate::sys::{Text, call, fs as raw, nr, process};
@@ -278,6 +278,10 @@ fn go(
         let to = first_step as usize as *mut Step;
         std::ptr::copy_nonoverlapping(steps.steps.as_ptr(), to, steps.steps.len());
         std::ptr::copy_nonoverlapping(steps.blob().as_ptr(), blob_at as usize as *mut u8, steps.blob().len());
+    }
+    if image.runtime.every.get() != 0 {
+        period::start(image.runtime.every.get(), image.runtime.trigger.get())
+            .map_err(|errno| format!("cannot start the timer of the automatic checkpoints: {errno}"))?;
     }
     let rseq = startup::find_rseq();
     if rseq.addr != 0 {

@@ -34,7 +34,7 @@ pub fn serve(request: &mut Request, scratch: &mut Scratch) {
     lock::adopt_fork(config);
     request.stop = config.stops & 1 << (request.signal - 1) != 0 || request.token.is_some_and(|token| token.stop());
     // Signals of the job reach its descendants as well; those take nothing by themselves.
-    if config.passive && request.token.is_none() && !request.by_call && request.stop {
+    if config.passive && request.token.is_none() && !request.by_call {
         return;
     }
     match take(config, request, scratch) {
@@ -112,6 +112,8 @@ fn write(
             dir: config.dir.as_bytes(),
             name: config.name.as_bytes(),
             path: config.library.as_bytes(),
+            every: config.every,
+            trigger: config::trigger_signal().unwrap_or(0),
         },
         ignored_children,
         image_fd: target.image_fd(),

@@ -22,6 +22,8 @@ pub struct Config {
     /// Base name of the program, for descendants that get a name of their own.
     pub base: Text<RESTART_NAME_MAX>,
     pub keep: u32,
+    /// Seconds between automatic checkpoints; 0 for none.
+    pub every: u32,
     /// Signals that take a checkpoint, and that take one and stop; bit n-1 for signal n.
     pub triggers: u64,
     pub stops: u64,
@@ -50,6 +52,7 @@ static CONFIG: Shared<Config> = Shared(UnsafeCell::new(Config {
     name: Text::new(),
     base: Text::new(),
     keep: settings::DEFAULT_KEEP,
+    every: 0,
     triggers: 1 << (settings::DEFAULT_SIGNAL - 1),
     stops: 0,
     stop_code: settings::DEFAULT_STOP_CODE,

@@ -6,6 +6,7 @@ pub mod children;
 pub mod commit;
 pub mod config;
 pub mod lock;
+pub mod period;
 pub mod quiesce;
 pub mod startup;
 pub mod trigger;

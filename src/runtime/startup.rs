@@ -6,7 +6,7 @@
 //! address space away, uses std.
 #![allow(unsafe_code)] // Walks the vectors that the kernel put on the stack.
 
-use super::{config, lock, trigger};
+use super::{config, lock, period, trigger};
 use crate::settings;
 use crate::sys::log::{Level, log};
 use crate::sys::text::{Bytes, text};
@@ -92,15 +92,19 @@ impl Start {
     }
 
     /// Base name of the program as the user called it.
-    fn base_name(&self) -> &'static [u8] {
-        let last = |path: &'static [u8]| path.rsplit(|&b| b == b'/').next().unwrap_or(path);
+    fn base_name<'a>(&self, exe: &'a [u8]) -> &'a [u8] {
+        fn last(path: &[u8]) -> &[u8] {
+            path.rsplit(|&b| b == b'/').next().unwrap_or(path)
+        }
         match self.execfn().map(last) {
             // Started through the dynamic linker by name: the program is its argument.
             Some(name) if name.starts_with(b"ld-linux") || name.starts_with(b"ld.so") => {
                 Start::string(self.argv, 0).map_or(name, last)
             }
+            // A link of /proc says nothing: where it leads does.
+            Some(_) if self.execfn().is_some_and(|path| path.starts_with(b"/proc/")) => last(exe),
             Some(name) if !name.is_empty() => name,
-            _ => b"program",
+            _ => last(exe),
         }
     }
 }
@@ -127,7 +131,12 @@ fn set_up(start: &Start) -> Result<(), Message> {
     announce(config);
     config::TRIGGER.store(config.triggers.trailing_zeros() + 1, Ordering::Relaxed);
     trigger::install(config.triggers | config.stops)
-        .map_err(|errno| text!("cannot install the signal handlers: {errno}"))
+        .map_err(|errno| -> Message { text!("cannot install the signal handlers: {errno}") })?;
+    if config.every != 0 && !config.passive {
+        period::start_with_children(config.every, config.triggers.trailing_zeros() + 1)
+            .map_err(|errno| -> Message { text!("cannot start the timer of SELFCKPT_EVERY: {errno}") })?;
+    }
+    Ok(())
 }
 
 fn set_up_log(start: &Start) -> Result<(), Message> {
@@ -182,7 +191,9 @@ fn read_settings(start: &Start, config: &mut config::Config) -> Result<(), Messa
     let bad = |name: &str, value: &[u8], why: &str| -> Message { text!("{name}={}: {why}", Bytes(value)) };
     let dir = start.env(b"SELFCKPT_DIR").unwrap_or(b".");
     config.dir = absolute(dir).ok_or_else(|| bad("SELFCKPT_DIR", dir, "the path is too long, or /proc is missing"))?;
-    config.base = Text::from_bytes(start.base_name());
+    let mut exe = [0u8; 4096];
+    let exe = fs::readlink(fs::AT_FDCWD, b"/proc/self/exe\0", &mut exe).unwrap_or(b"program");
+    config.base = Text::from_bytes(start.base_name(exe));
     config.name = config.base;
     if let Some(name) = start.env(b"SELFCKPT_NAME") {
         if name.is_empty() || name.contains(&b'/') || name.len() > 200 || name == b"." || name == b".." {
@@ -195,6 +206,12 @@ fn read_settings(start: &Start, config: &mut config::Config) -> Result<(), Messa
             .and_then(|keep| u32::try_from(keep).ok())
             .filter(|&keep| keep > 0)
             .ok_or_else(|| bad("SELFCKPT_KEEP", value, "not a number of generations of at least 1"))?;
+    }
+    if let Some(value) = start.env(b"SELFCKPT_EVERY") {
+        config.every = settings::parse_duration(value)
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .filter(|seconds| (1..i32::MAX as u32).contains(seconds))
+            .ok_or_else(|| bad("SELFCKPT_EVERY", value, "not a duration of at least a second (90, 90s, 10m, 2h)"))?;
     }
     if let Some(value) = start.env(b"SELFCKPT_SIGNAL") {
         let signal = settings::parse_signal(value)

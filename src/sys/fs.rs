@@ -35,6 +35,13 @@ fn checked(path: &[u8]) -> Result<usize, Errno> {
     if path.contains(&0) { Ok(path.as_ptr() as usize) } else { Err(Errno::ENAMETOOLONG) }
 }
 
+/// With exactly these flags: without O_LARGEFILE a file of 2 GiB is refused.
+pub fn open_exactly(path: &[u8], flags: u32) -> Result<i32, Errno> {
+    let path = checked(path)?;
+    // SAFETY: `path` points to a NUL-terminated string.
+    unsafe { call!(nr::OPENAT, AT_FDCWD, path, flags, 0) }.map(|fd| fd as i32)
+}
+
 pub fn openat(dir: i32, path: &[u8], flags: u32, mode: u32) -> Result<i32, Errno> {
     let path = checked(path)?;
     // SAFETY: `path` points to a NUL-terminated string.

@@ -162,12 +162,7 @@ fn write(w: &mut Writer<&mut Bytes>, choice: &Choice) -> Written {
     let exe = choice.exe.as_bytes();
     let cmdline: Vec<u8> = choice.args.iter().flat_map(|arg| [arg.as_bytes(), b"\0"].concat()).collect();
     let environ = b"PATH=/usr/bin\0SELFCKPT_SIGNAL=USR1\0LD_PRELOAD=/lib/libselfckpt.so\0";
-    let program = Program {
-        exe_len: len(exe),
-        cwd_len: u32(5),
-        cmdline_len: len(&cmdline),
-        environ_len: len(environ),
-    };
+    let program = Program { exe_len: len(exe), cwd_len: u32(5), cmdline_len: len(&cmdline), environ_len: len(environ) };
     w.record(kind::PROGRAM, 0, &program, &[exe, b"/work", &cmdline, environ])?;
     let (dir, name, library) = (b"/work/ckpt", choice.name.as_bytes(), b"/lib/libselfckpt.so");
     let runtime = Runtime {
@@ -179,6 +174,8 @@ fn write(w: &mut Writer<&mut Bytes>, choice: &Choice) -> Written {
         dir_len: len(dir),
         name_len: len(name),
         library_len: len(library),
+        every: u32(900),
+        trigger: u32(10),
     };
     w.record(kind::RUNTIME, 0, &runtime, &[dir, name, library])?;
     memory(w)?;

@@ -126,7 +126,9 @@ impl Target {
         }
         let name = process.name();
         if process.is_64_bit() {
-            return Err(fail(format!("{name} is a 64-bit program; only 32-bit x86 (i386) programs can be checkpointed")));
+            return Err(fail(format!(
+                "{name} is a 64-bit program; only 32-bit x86 (i386) programs can be checkpointed"
+            )));
         }
         match process.runs_library() {
             Ok(true) => {}
@@ -286,7 +288,10 @@ impl<'a> Request<'a> {
 
     fn finish(mut self, reply: Reply) -> Result<Reply, Failure> {
         self.progress.clear();
-        while self.stop {
+        if !self.stop {
+            return Ok(reply);
+        }
+        loop {
             let left = self.timeout.saturating_sub(self.started.elapsed());
             if left.is_zero() {
                 let path = decode::text(reply_text(&reply));
@@ -298,11 +303,10 @@ impl<'a> Request<'a> {
             }
             match system::poll_readable([self.pidfd.as_raw_fd()], left) {
                 Ok([false]) => {}
-                Ok([true]) => break,
+                Ok([true]) => return Ok(reply),
                 Err(error) => return Err(self.fail(format_args!("cannot wait for its end: {error}"))),
             }
         }
-        Ok(reply)
     }
 }
 
@@ -317,7 +321,8 @@ fn bind(stop: bool) -> io::Result<(Token, UnixDatagram)> {
     let mut tries = 0;
     loop {
         let token = Token::new(random(), stop);
-        let address = SocketAddr::from_abstract_name(control::reply_address(token))?;
+        let address = control::reply_address(token);
+        let address = SocketAddr::from_abstract_name(address.strip_suffix(b"\0").unwrap_or(&address))?;
         match UnixDatagram::bind_addr(&address) {
             Ok(socket) => return Ok((token, socket)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 16 => tries += 1,

@@ -3,6 +3,7 @@
 use crate::system;
 use selfckpt::format::thread::{TlsEntry, desc};
 use selfckpt::settings::signal_name;
+use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Names of the set bits; what has no name as one hexadecimal number; "0" for none.
@@ -82,7 +83,7 @@ pub fn handler(address: u64) -> String {
 
 /// Signals of a set by name.
 pub fn signals(set: u64) -> Vec<String> {
-    (1..=64u32).filter(|n| set >> (n - 1) & 1 == 1).map(|n| signal_name(n).to_string()).collect()
+    (1..=64u32).filter(|n| (set >> (n - 1)) & 1 == 1).map(|n| signal_name(n).to_string()).collect()
 }
 
 /// A set of signals in one line.
@@ -180,7 +181,7 @@ impl<'a> X87<'a> {
     }
 
     fn long(&self, at: usize) -> u32 {
-        u32::from(self.word(at)) | u32::from(self.word(at + 2)) << 16
+        u32::from(self.word(at)) | (u32::from(self.word(at + 2)) << 16)
     }
 
     pub fn control(&self) -> u16 {
@@ -214,8 +215,8 @@ impl<'a> X87<'a> {
 
     /// What the tag word says of st(i).
     pub fn tag(&self, i: usize) -> &'static str {
-        let top = usize::from(self.status() >> 11 & 7);
-        match self.tags() >> (2 * ((top + i) % 8)) & 3 {
+        let top = usize::from((self.status() >> 11) & 7);
+        match (self.tags() >> (2 * ((top + i) % 8))) & 3 {
             0 => "valid",
             1 => "zero",
             2 => "special",
@@ -229,7 +230,7 @@ const EXCEPTIONS: [&str; 6] = ["invalid", "denormal", "zero-divide", "overflow",
 
 fn exceptions(set: u32) -> String {
     let names: Vec<_> =
-        EXCEPTIONS.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1).map(|(_, name)| *name).collect();
+        EXCEPTIONS.iter().enumerate().filter(|(i, _)| (set >> i) & 1 == 1).map(|(_, name)| *name).collect();
     match names.len() {
         0 => "none".to_string(),
         6 => "all".to_string(),
@@ -243,16 +244,16 @@ fn rounding(bits: u32) -> &'static str {
 
 pub fn x87_control(word: u16) -> String {
     let word = u32::from(word);
-    let precision = ["24", "reserved", "53", "64"][(word >> 8 & 3) as usize];
+    let precision = ["24", "reserved", "53", "64"][((word >> 8) & 3) as usize];
     format!("precision {precision}, rounding {}, masked: {}", rounding(word >> 10), exceptions(word & 0x3f))
 }
 
 pub fn x87_status(word: u16) -> String {
     let word = u32::from(word);
-    let mut out = format!("top {}, raised: {}", word >> 11 & 7, exceptions(word & 0x3f));
+    let mut out = format!("top {}, raised: {}", (word >> 11) & 7, exceptions(word & 0x3f));
     for (bit, name) in [(6, "stack fault"), (7, "pending"), (8, "C0"), (9, "C1"), (10, "C2"), (14, "C3"), (15, "busy")]
     {
-        if word >> bit & 1 == 1 {
+        if (word >> bit) & 1 == 1 {
             out.push_str(", ");
             out.push_str(name);
         }
@@ -264,11 +265,11 @@ pub fn mxcsr(word: u32) -> String {
     let mut out = format!(
         "rounding {}, masked: {}, raised: {}",
         rounding(word >> 13),
-        exceptions(word >> 7 & 0x3f),
+        exceptions((word >> 7) & 0x3f),
         exceptions(word & 0x3f)
     );
     for (bit, name) in [(6, "denormals are zero"), (15, "flush to zero")] {
-        if word >> bit & 1 == 1 {
+        if (word >> bit) & 1 == 1 {
             out.push_str(", ");
             out.push_str(name);
         }
@@ -304,9 +305,9 @@ pub fn extended(bytes: [u8; 10]) -> String {
 /// What dr7 does with dr0 to dr3, one text per enabled register.
 pub fn watchpoints(dr7: u64) -> Vec<String> {
     (0..4)
-        .filter(|i| dr7 >> (2 * i) & 3 != 0)
+        .filter(|i| (dr7 >> (2 * i)) & 3 != 0)
         .map(|i| {
-            let control = dr7 >> (16 + 4 * i) & 15;
+            let control = (dr7 >> (16 + 4 * i)) & 15;
             let on = ["execution", "write", "I/O", "access"][(control & 3) as usize];
             let len = [1, 2, 8, 4][(control >> 2) as usize];
             format!("dr{i}: {on}, {len} byte{}", if len == 1 { "" } else { "s" })
@@ -314,9 +315,18 @@ pub fn watchpoints(dr7: u64) -> Vec<String> {
         .collect()
 }
 
+/// Bytes in hexadecimal, in the order given.
+pub fn hex<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> String {
+    bytes.into_iter().fold(String::new(), |mut out, byte| {
+        // A String takes everything.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
 /// Bytes as a hexadecimal number, the most significant first, as debuggers show a register.
 pub fn register_hex(little_endian: &[u8]) -> String {
-    little_endian.iter().rev().map(|byte| format!("{byte:02x}")).collect()
+    hex(little_endian.iter().rev())
 }
 
 /// Name of an entry of the auxiliary vector.

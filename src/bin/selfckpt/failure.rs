@@ -20,7 +20,7 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(status: u8, text: impl Into<String>) -> Failure {
-        Failure { status, text: text.into() }
+        Failure { status, text: plain(&text.into()) }
     }
 
     pub fn failed(text: impl Into<String>) -> Failure {
@@ -33,18 +33,47 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
-    /// Line breaks in file names must not turn one message into two.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.text.chars() {
-            match c {
-                '\n' => f.write_str("\\n")?,
-                c if c.is_control() => write!(f, "{}", c.escape_default())?,
-                c => write!(f, "{c}")?,
-            }
-        }
-        Ok(())
+        f.write_str(&self.text)
     }
+}
+
+/// A message as it is shown: one line whatever file names hold, and system errors by their words
+/// alone, without the number that Rust puts after them.
+pub fn plain(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(" (os error ") {
+        let after = &rest[start + " (os error ".len()..];
+        let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+        let (keep, next) = match after[digits..].strip_prefix(')') {
+            Some(next) if digits > 0 => (start, next),
+            _ => (start + 1, &rest[start + 1..]),
+        };
+        out.push_str(&rest[..keep]);
+        rest = next;
+    }
+    out.push_str(rest);
+    if !out.chars().any(char::is_control) {
+        return out;
+    }
+    out.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// What a verb ends with: its exit status.
 pub type Outcome = Result<u8, Failure>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_plain() {
+        assert_eq!(
+            plain("cannot open x: No such file (os error 2); y (os error 13)"),
+            "cannot open x: No such file; y"
+        );
+        assert_eq!(plain("a (os error x) (os error ) (os error 1"), "a (os error x) (os error ) (os error 1");
+        assert_eq!(plain("a\nb\x1b"), "a\\nb\\u{1b}");
+    }
+}

@@ -100,7 +100,14 @@ fn records(image: &Image) -> String {
     let mut out = String::new();
     for line in &image.records {
         let optional = if line.optional { " optional" } else { "" };
-        let _ = writeln!(out, "{:>12} {:>5} {:<12} {:>10}{optional}", line.offset, line.kind, kind::name(line.kind), line.len);
+        let _ = writeln!(
+            out,
+            "{:>12} {:>5} {:<12} {:>10}{optional}",
+            line.offset,
+            line.kind,
+            kind::name(line.kind),
+            line.len
+        );
     }
     out
 }
@@ -124,7 +131,7 @@ pub fn padded_text(bytes: &[u8]) -> String {
 
 /// Names of the CPU's features.
 pub fn features(image: &Image) -> Vec<&'static str> {
-    let has = |&&(word, bit, _): &&(usize, u32, &str)| image.arch.features[word].get() >> bit & 1 == 1;
+    let has = |&&(word, bit, _): &&(usize, u32, &str)| (image.arch.features[word].get() >> bit) & 1 == 1;
     FEATURE_NAMES.iter().filter(has).map(|&(_, _, name)| name).collect()
 }
 
@@ -147,6 +154,12 @@ fn page(path: &Path, image: &Image) -> String {
     if image.has(kind::RUNTIME) {
         line(&mut out, "job", format!("{}, generation {}", decode::text(&image.name), image.runtime.generation.get()));
         line(&mut out, "directory", decode::text(&image.dir));
+        let signal = signal_name(image.runtime.trigger.get());
+        let period = match image.runtime.every.get() {
+            0 => String::new(),
+            seconds => format!(" and every {seconds} s"),
+        };
+        line(&mut out, "checkpoints", format!("on signal {signal}{period}"));
         line(&mut out, "library", decode::text(&image.library));
     }
     program(&mut out, image);
@@ -208,11 +221,7 @@ fn program(out: &mut String, image: &Image) {
 
 fn machine(out: &mut String, image: &Image) {
     let h = &image.header;
-    line(
-        out,
-        "kernel",
-        format!("{} {} {}", padded(&image.release), padded(&image.machine), padded(&image.version)),
-    );
+    line(out, "kernel", format!("{} {} {}", padded(&image.release), padded(&image.machine), padded(&image.version)));
     line(
         out,
         "format",
@@ -360,7 +369,7 @@ fn fpu_page(out: &mut String, fpu: &Fpu) {
     let head = &fpu.head;
     let _ = writeln!(out, "  xstate_bv {:#x}, stored of {:#x}:", head.xstate_bv.get(), head.xfeatures.get());
     for part in &fpu.parts {
-        let initial = if part.id < 64 && head.xstate_bv.get() >> part.id & 1 == 0 { ", initial" } else { "" };
+        let initial = if part.id < 64 && (head.xstate_bv.get() >> part.id) & 1 == 0 { ", initial" } else { "" };
         let _ = writeln!(
             out,
             "    {} {} ({}), {} bytes{initial}",

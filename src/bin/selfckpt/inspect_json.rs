@@ -85,6 +85,8 @@ pub fn page(path: &Path, image: &Image, error: Option<&str>) -> String {
             "restart_info_size": image.runtime.restart_info_size.get(),
             "leave": hex(image.runtime.leave.get()),
             "lock_fd": image.runtime.lock_fd.get(),
+            "every": image.runtime.every.get(),
+            "signal": signal_name(image.runtime.trigger.get()).to_string(),
         },
         "threads": image.threads.iter().map(thread).collect::<Vec<_>>(),
         "ldt": image.ldt.iter().map(descriptor).collect::<Vec<_>>(),
@@ -251,10 +253,8 @@ fn fpu(fpu: &Fpu) -> Value {
         .filter_map(|i| vector(fpu, i))
         .map(|(name, bytes)| (name, decode::register_hex(&bytes).into()))
         .collect();
-    let masks: Vec<String> = (0..VECTORS)
-        .filter_map(|i| register(fpu, component::OPMASK, i, 8))
-        .map(decode::register_hex)
-        .collect();
+    let masks: Vec<String> =
+        (0..VECTORS).filter_map(|i| register(fpu, component::OPMASK, i, 8)).map(decode::register_hex).collect();
     json!({
         "xstate_bv": hex(head.xstate_bv.get()),
         "xfeatures": hex(head.xfeatures.get()),
@@ -267,7 +267,7 @@ fn fpu(fpu: &Fpu) -> Value {
         "components": fpu.parts.iter().map(|part| json!({
             "id": part.id,
             "name": part.name,
-            "bytes": part.bytes.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+            "bytes": decode::hex(&part.bytes),
         })).collect::<Vec<_>>(),
     })
 }
@@ -363,7 +363,7 @@ fn signals(image: &Image) -> Value {
             "tid": pending.tid.get(),
             "signal": pending.signo.get(),
             "name": signal_name(pending.signo.get()).to_string(),
-            "siginfo": pending.siginfo.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+            "siginfo": decode::hex(&pending.siginfo),
         })).collect::<Vec<_>>(),
     })
 }

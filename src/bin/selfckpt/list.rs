@@ -97,12 +97,11 @@ fn table(rows: &[Row]) -> String {
     }
     let names: Vec<String> = rows.iter().map(|row| decode::text(&row.name)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
-    let mut out = format!("{:<width$} {:>10} {:<8} {:>10} {:>8}  RUNNING\n", "NAME", "GENERATION", "STATE", "SIZE", "AGE");
+    let mut out =
+        format!("{:<width$} {:>10} {:<8} {:>10} {:>8}  RUNNING\n", "NAME", "GENERATION", "STATE", "SIZE", "AGE");
     for (row, name) in rows.iter().zip(names) {
         let (generation, size, age) = match &row.entry {
-            Some(e) => {
-                (e.generation.to_string(), decode::size(e.size), decode::age(seconds_since(e.modified)))
-            }
+            Some(e) => (e.generation.to_string(), decode::size(e.size), decode::age(seconds_since(e.modified))),
             None => ("-".to_string(), "-".to_string(), "-".to_string()),
         };
         let state = match (&row.entry, &row.error) {

@@ -23,14 +23,7 @@ use std::process::ExitCode;
 use verb::{Request, Verb};
 
 /// All verbs, in the order of the help text.
-const VERBS: &[&Verb] = &[
-    &run::VERB,
-    &checkpoint::VERB,
-    &restart::VERB,
-    &inspect::VERB,
-    &verify::VERB,
-    &list::VERB,
-];
+const VERBS: &[&Verb] = &[&run::VERB, &checkpoint::VERB, &restart::VERB, &inspect::VERB, &verify::VERB, &list::VERB];
 
 fn main() -> ExitCode {
     system::restore_sigpipe();
@@ -46,7 +39,7 @@ fn main() -> ExitCode {
 /// One line on stderr.
 fn complain(text: impl AsRef<str>) {
     // Nobody can be told that stderr cannot be written.
-    let _ = writeln!(std::io::stderr(), "selfckpt: {}", text.as_ref());
+    let _ = writeln!(std::io::stderr(), "selfckpt: {}", failure::plain(text.as_ref()));
 }
 
 /// Text to stdout.

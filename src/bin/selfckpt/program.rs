@@ -17,7 +17,10 @@ pub const LIBRARY: &str = "libselfckpt.so";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// ELF for i386. `dynamic`: a dynamic loader comes into play, so that LD_PRELOAD works.
-    Elf32 { dynamic: bool, shared_object: bool },
+    Elf32 {
+        dynamic: bool,
+        shared_object: bool,
+    },
     Elf64,
     /// ELF for another CPU.
     Foreign,
@@ -115,9 +118,8 @@ pub fn check(path: &Path, doing: &str) -> Result<Program, Failure> {
     let mut exe = path.to_path_buf();
     let mut via = String::new();
     for _ in 0..=SCRIPT_DEPTH {
-        let fail = |status, reason: &str| {
-            Failure::new(status, format!("cannot {doing} {}{via}: {reason}", path.display()))
-        };
+        let fail =
+            |status, reason: &str| Failure::new(status, format!("cannot {doing} {}{via}: {reason}", path.display()));
         let meta = match std::fs::metadata(&exe) {
             Ok(meta) => meta,
             Err(error) => {
@@ -142,7 +144,10 @@ pub fn check(path: &Path, doing: &str) -> Result<Program, Failure> {
                 continue;
             }
             FileKind::Elf64 => {
-                return Err(fail(FAILED, "it is a 64-bit program; only 32-bit x86 (i386) programs can be checkpointed"));
+                return Err(fail(
+                    FAILED,
+                    "it is a 64-bit program; only 32-bit x86 (i386) programs can be checkpointed",
+                ));
             }
             FileKind::Foreign => {
                 return Err(fail(FAILED, "it is for another CPU; only 32-bit x86 (i386) programs can be checkpointed"));
@@ -214,8 +219,8 @@ pub fn find_library() -> Result<PathBuf, Failure> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(Failure::failed(format!("cannot open {}: {error}", place.display()))),
         };
-        let kind = file_kind(&file)
-            .map_err(|error| Failure::failed(format!("cannot read {}: {error}", place.display())))?;
+        let kind =
+            file_kind(&file).map_err(|error| Failure::failed(format!("cannot read {}: {error}", place.display())))?;
         if !matches!(kind, FileKind::Elf32 { shared_object: true, .. }) {
             let text = format!("{} is not a shared library for 32-bit x86 (i386)", place.display());
             return Err(Failure::failed(text));

@@ -5,12 +5,11 @@ use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
 use crate::program::{self, Environment};
 use crate::system::{self, Strings};
 use crate::verb::{Arguments, Operands, Opt, Verb};
-use crate::{complain, decode};
+use crate::{complain, decode, verify};
 use selfckpt::catalog::{self, Chosen};
 use selfckpt::format::Image;
 use selfckpt::settings;
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -176,9 +175,15 @@ impl Start {
         let image = &chosen.image;
         let exe = Path::new(OsStr::from_bytes(&image.exe));
         program::check(exe, "restart")?;
-        let path = chosen.path.canonicalize().map_err(|error| {
-            Failure::failed(format!("cannot restart {}: {error}", chosen.path.display()))
-        })?;
+        // The library checks again: it may be asked without this command. Warnings are its to give.
+        if let Some(problem) = verify::machine_problems(image).into_iter().find(|problem| problem.fatal) {
+            let path = chosen.path.display();
+            return Err(Failure::failed(format!("cannot restart {path} on this machine: {}", problem.text)));
+        }
+        let path = chosen
+            .path
+            .canonicalize()
+            .map_err(|error| Failure::failed(format!("cannot restart {}: {error}", chosen.path.display())))?;
         env.preload(&program::find_library()?);
         env.set("SELFCKPT_RESTART", &path);
         let args: Vec<_> = image.args();
@@ -188,11 +193,7 @@ impl Start {
 
     /// Becomes the program. Returns only if that fails.
     pub fn exec(&self) -> Failure {
-        self.failure(&system::exec(&self.path, &self.args, &self.env))
-    }
-
-    /// Why [`Start::exec`] failed.
-    pub fn failure(&self, error: &io::Error) -> Failure {
+        let error = system::exec(&self.path, &self.args, &self.env);
         let status = match error.raw_os_error() {
             Some(libc::ENOENT) => NOT_FOUND,
             Some(libc::EACCES | libc::ENOEXEC | libc::ETXTBSY | libc::ELOOP) => NOT_EXECUTABLE,
@@ -201,10 +202,5 @@ impl Start {
         // The file was there a moment ago: what is missing is the loader that it names.
         let hint = if status == NOT_FOUND { " (or its dynamic loader is missing)" } else { "" };
         Failure::new(status, format!("cannot execute {}: {error}{hint}", decode::quote(self.shown.as_bytes())))
-    }
-
-    /// [`Start::exec`] for a forked child: allocates nothing.
-    pub fn exec_raw(&self) -> io::Error {
-        system::exec(&self.path, &self.args, &self.env)
     }
 }

@@ -1,2 +1,523 @@
-use crate::verb::*;
-pub const VERB: Verb = Verb { name: "run", synopsis: "", summary: "", description: &[], options: &[], operands: Operands{least:0,most:0,rest_is_raw:false}, exit_status: &[], examples: &[], run: |_| Ok(0) };
+//! [NORMAL] `selfckpt run`: starts a program with the library, or resumes it from its newest image,
+//! and waits for it. What it does with signals and the exit status makes it look as if it had
+//! become the program.
+
+use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
+use crate::process::{self, Process};
+use crate::program::{self, Environment, Program};
+use crate::restart::{self, LOG, QUIET, Start, VERBOSE};
+use crate::system::{self, Arrived, Change};
+use crate::verb::{Arguments, Operands, Opt, Verb};
+use crate::{complain, decode};
+use selfckpt::catalog::{self, CatalogError, Chosen};
+use selfckpt::format::Image;
+use selfckpt::settings;
+use std::ffi::{OsStr, OsString};
+use std::fs::{DirBuilder, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+pub const VERB: Verb = Verb {
+    name: "run",
+    synopsis: "[options] [--] PROG [ARGS...]",
+    summary: "runs a program so that it can be checkpointed, or resumes it",
+    description: &[
+        "Runs PROG, a dynamically linked 32-bit x86 program, with libselfckpt.so. Where DIR holds images of this job, \
+         the program is resumed from the newest one that is whole, and a line says so: the same command, given as \
+         often as needed, carries a program through to its end.",
+        "Images of another program, or of other arguments, under the same name are an error, and so are images none \
+         of which can be read: a program is never silently started from its beginning while images exist.",
+        "The command waits for the program, passes on the signals that it gets itself, and ends as the program ends. \
+         If it is killed, so is the program. When the program has ended by itself, its images are removed; they stay \
+         after a death by a signal, after the stop code, and after exit status 125, 126 and 127.",
+    ],
+    options: &[
+        Opt {
+            short: None,
+            long: "dir",
+            value: Some("DIR"),
+            help: "Where the images go; created with mode 0700. As SELFCKPT_DIR. Without: the working directory.",
+        },
+        Opt {
+            short: None,
+            long: "name",
+            value: Some("NAME"),
+            help: "Name of the job: its images are DIR/NAME.000001.ckpt and so on. As SELFCKPT_NAME. Without: the \
+                   base name of PROG.",
+        },
+        Opt {
+            short: None,
+            long: "every",
+            value: Some("T"),
+            help: "Take a checkpoint every T: a number of seconds, or with s, m, h or d (90, 10m, 2h). As \
+                   SELFCKPT_EVERY. Without: only when asked.",
+        },
+        Opt {
+            short: None,
+            long: "keep",
+            value: Some("N"),
+            help: "Keep the N newest images. As SELFCKPT_KEEP. Without: 2.",
+        },
+        Opt {
+            short: None,
+            long: "signal",
+            value: Some("SIG"),
+            help: "Take a checkpoint on this signal and go on: a name with or without SIG, RTMIN+3, or a number. As \
+                   SELFCKPT_SIGNAL. Without: USR2.",
+        },
+        Opt {
+            short: None,
+            long: "stop-signal",
+            value: Some("SIG[,SIG...]"),
+            help: "Take a checkpoint on one of these signals, then exit with the stop code. As SELFCKPT_STOP_SIGNAL. \
+                   Without: none.",
+        },
+        Opt {
+            short: None,
+            long: "stop-code",
+            value: Some("N"),
+            help: "Exit status after checkpoint-and-stop, 1 to 255. As SELFCKPT_STOP_CODE. Without: 85.",
+        },
+        Opt {
+            short: None,
+            long: "children",
+            value: Some("ignore"),
+            help: "Take checkpoints although the program has live children; they are not in the image. As \
+                   SELFCKPT_CHILDREN. Without: such a checkpoint fails and names them.",
+        },
+        Opt { short: None, long: "fresh", value: None, help: "Start over: remove the job's images first." },
+        Opt { short: None, long: "restart-only", value: None, help: "Fail if there is nothing to resume." },
+        Opt {
+            short: None,
+            long: "keep-images",
+            value: None,
+            help: "Leave the images where they are when the program has ended.",
+        },
+        Opt {
+            short: None,
+            long: "stdio",
+            value: Some("inherit"),
+            help: "When resuming, have standard input, output and error become those of this command whatever they \
+                   were.",
+        },
+        LOG,
+        VERBOSE,
+        QUIET,
+    ],
+    operands: Operands { least: 1, most: usize::MAX, rest_is_raw: true },
+    exit_status: &[
+        "85   (or the stop code) checkpointed and stopped: run again to go on",
+        "125  selfckpt itself failed: the program has not run, or could not be resumed",
+        "126  the program was found but cannot be executed",
+        "127  the program was not found",
+        "Otherwise the program's own; if it was killed by a signal, this command is too.",
+    ],
+    examples: &[
+        "selfckpt run --dir ckpt --every 15m -- ./app input",
+        "exec selfckpt run --dir ckpt --stop-signal USR1,TERM -- ./app input",
+    ],
+    run,
+};
+
+fn run(arguments: &Arguments) -> Outcome {
+    let settings = Settings::from_arguments(arguments)?;
+    let typed = &arguments.operands[0];
+    let program = program::check(&program::find(typed)?, "run")?;
+    let job = Job::new(arguments, typed)?;
+    job.refuse_if_running()?;
+    let command = Command { program: &program, args: &arguments.operands };
+    if arguments.has("fresh") {
+        job.remove_images()?;
+    }
+    let resumed = job.newest_image()?;
+    let (start, env) = match &resumed {
+        Some(chosen) => {
+            let mut env = Environment::new(chosen.image.env());
+            settings.put_into(&mut env, &job);
+            command.check_same(chosen, &job)?;
+            let start = Start::from_image(chosen, env.clone())?;
+            if !arguments.has("quiet") {
+                complain(resuming(typed, chosen));
+            }
+            (start, env)
+        }
+        None if arguments.has("restart-only") => {
+            return Err(Failure::failed(format!(
+                "cannot resume {}: no image of {} in {}",
+                typed.to_string_lossy(),
+                job.shown(),
+                job.given.display()
+            )));
+        }
+        None => {
+            let mut env = Environment::current();
+            settings.put_into(&mut env, &job);
+            env.remove("SELFCKPT_RESTART");
+            env.remove("SELFCKPT_STDIO");
+            env.preload(&program::find_library()?);
+            (Start::new(&program.path, &arguments.operands, &env), env)
+        }
+    };
+    drop(resumed);
+    let end = supervise(&start, held_signals(&env))?;
+    let stop_code = env
+        .get("SELFCKPT_STOP_CODE")
+        .and_then(settings::parse_number)
+        .map_or(settings::DEFAULT_STOP_CODE.into(), |code| code);
+    match end {
+        Change::Exited(status) => {
+            // Of 125 to 127 it cannot be told whether the program has run at all.
+            let over = u64::from(status) != stop_code && ![FAILED, NOT_EXECUTABLE, NOT_FOUND].contains(&status);
+            if over && !arguments.has("keep-images") {
+                job.clear();
+            }
+            Ok(status)
+        }
+        Change::Killed(signal) => {
+            system::die_by(signal);
+            Ok(128 + signal as u8)
+        }
+        Change::Stopped(_) | Change::Continued => Ok(FAILED), // supervise returns none of them
+    }
+}
+
+fn resuming(typed: &OsStr, chosen: &Chosen) -> String {
+    let now = decode::epoch(SystemTime::now());
+    format!(
+        "resuming {} from {}, taken {}, generation {}",
+        typed.to_string_lossy(),
+        chosen.path.display(),
+        decode::clock(chosen.image.header.time.get(), now),
+        chosen.image.runtime.generation
+    )
+}
+
+/// Options that become variables for the library.
+struct Settings(Vec<(&'static str, OsString)>);
+
+impl Settings {
+    fn from_arguments(arguments: &Arguments) -> Result<Settings, Failure> {
+        let mut out = Vec::new();
+        let mut take = |long: &str, variable, good: fn(&[u8]) -> bool, what: &str| {
+            let Some(value) = arguments.value(long) else { return Ok(()) };
+            if !good(value.as_bytes()) {
+                let value = value.to_string_lossy();
+                return Err(Failure::usage(format!("'--{long} {value}' is not {what} (see 'selfckpt help run')")));
+            }
+            out.push((variable, value.to_os_string()));
+            Ok(())
+        };
+        take(
+            "every",
+            "SELFCKPT_EVERY",
+            |v| settings::parse_duration(v).is_some(),
+            "a time such as 90, 90s, 10m or 2h",
+        )?;
+        take(
+            "keep",
+            "SELFCKPT_KEEP",
+            |v| settings::parse_number(v).is_some_and(|n| (1..=u32::MAX.into()).contains(&n)),
+            "a number of images, 1 at least",
+        )?;
+        take(
+            "signal",
+            "SELFCKPT_SIGNAL",
+            |v| settings::parse_signal(v).is_some(),
+            "a signal that a program can handle",
+        )?;
+        take(
+            "stop-signal",
+            "SELFCKPT_STOP_SIGNAL",
+            |v| settings::parse_signal_list(v).is_some(),
+            "a list of signals that a program can handle",
+        )?;
+        take(
+            "stop-code",
+            "SELFCKPT_STOP_CODE",
+            |v| settings::parse_number(v).is_some_and(|n| (1..=255).contains(&n)),
+            "an exit status from 1 to 255",
+        )?;
+        take("children", "SELFCKPT_CHILDREN", |v| v == b"ignore", "'ignore'")?;
+        take("stdio", "SELFCKPT_STDIO", |v| v == b"inherit", "'inherit'")?;
+        if arguments.has("fresh") && arguments.has("restart-only") {
+            return Err(Failure::usage("options '--fresh' and '--restart-only' exclude each other"));
+        }
+        if let Some(log) = restart::log_setting(arguments)? {
+            out.push(("SELFCKPT_LOG", log));
+        }
+        Ok(Settings(out))
+    }
+
+    fn put_into(&self, env: &mut Environment, job: &Job) {
+        env.remove("SELFCKPT_STDIO");
+        env.set("SELFCKPT_DIR", &job.dir);
+        env.set("SELFCKPT_NAME", OsStr::from_bytes(&job.name));
+        for (variable, value) in &self.0 {
+            env.set(variable, value);
+        }
+    }
+}
+
+/// A name in a directory.
+struct Job {
+    /// The directory as it was given, for messages.
+    given: PathBuf,
+    /// Absolute.
+    dir: PathBuf,
+    name: Vec<u8>,
+}
+
+/// The option, or else the variable unless it is empty.
+fn option_or_variable(arguments: &Arguments, long: &str, variable: &str) -> Option<OsString> {
+    let option = arguments.value(long).map(OsStr::to_os_string);
+    option.or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()))
+}
+
+impl Job {
+    fn new(arguments: &Arguments, typed: &OsStr) -> Result<Job, Failure> {
+        let name = option_or_variable(arguments, "name", "SELFCKPT_NAME")
+            .or_else(|| Path::new(typed).file_name().map(OsStr::to_os_string))
+            .unwrap_or_default();
+        if !catalog::valid_name(name.as_bytes()) || name.len() > catalog::JOB_NAME_MAX {
+            let text = format!(
+                "'{}' cannot be the name of a job: 1 to {} bytes, no slash; set another by --name",
+                name.to_string_lossy(),
+                catalog::JOB_NAME_MAX
+            );
+            return Err(if arguments.has("name") { Failure::usage(text) } else { Failure::failed(text) });
+        }
+        let given = PathBuf::from(option_or_variable(arguments, "dir", "SELFCKPT_DIR").unwrap_or_else(|| ".".into()));
+        let fail = |what: &str, error: std::io::Error| {
+            Failure::failed(format!("cannot {what} directory {} for images: {error}", given.display()))
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(&given).map_err(|error| fail("create", error))?;
+        let dir = given.canonicalize().map_err(|error| fail("find", error))?;
+        system::may_write_to(&dir).map_err(|error| fail("write to", error))?;
+        Ok(Job { given, dir, name: name.as_bytes().to_vec() })
+    }
+
+    fn shown(&self) -> String {
+        decode::text(&self.name)
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.given.join(catalog::lock_file_name(&self.name))
+    }
+
+    /// The library makes sure of it; here it is told before anything runs.
+    fn refuse_if_running(&self) -> Result<(), Failure> {
+        match process::lock_owner(&self.lock_path()) {
+            None => Ok(()),
+            Some(owner) => Err(Failure::failed(format!(
+                "cannot run {}: a job of that name is running in {} (pid {owner}); use another --name or --dir",
+                self.shown(),
+                self.given.display()
+            ))),
+        }
+    }
+
+    fn newest_image(&self) -> Result<Option<Chosen>, Failure> {
+        match catalog::newest_valid(&self.given, Some(&self.name)) {
+            Ok(chosen) => {
+                restart::tell_skipped(&chosen);
+                Ok(Some(chosen))
+            }
+            Err(CatalogError::Empty { .. }) => Ok(None),
+            Err(error @ CatalogError::NoneValid { .. }) => {
+                Err(Failure::failed(format!("cannot resume {}: {error}; --fresh starts over", self.shown())))
+            }
+            Err(error) => Err(Failure::failed(format!("cannot resume {}: {error}", self.shown()))),
+        }
+    }
+
+    /// The job's images and what is left of unfinished ones.
+    fn image_files(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut out = Vec::new();
+        for file in std::fs::read_dir(&self.given)? {
+            let file_name = file?.file_name();
+            let bytes = file_name.as_bytes();
+            let parsed = catalog::parse_image_file_name(bytes).or_else(|| catalog::parse_temporary_file_name(bytes));
+            if parsed.is_some_and(|(name, _)| name == self.name) {
+                out.push(self.given.join(file_name));
+            }
+        }
+        Ok(out)
+    }
+
+    fn remove_images(&self) -> Result<(), Failure> {
+        let fail = |path: &Path, error| Failure::failed(format!("cannot remove {}: {error}", path.display()));
+        let files = self
+            .image_files()
+            .map_err(|error| Failure::failed(format!("cannot read directory {}: {error}", self.given.display())))?;
+        for file in files {
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(&file, error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the images of a job that is over, and its lock. The lock is taken for that time:
+    /// where somebody else has it already, the job is no longer ours.
+    fn clear(&self) {
+        let path = self.lock_path();
+        let lock = File::open(&path);
+        if lock.as_ref().is_ok_and(|file| !system::try_lock(file).unwrap_or(false)) {
+            return;
+        }
+        if let Err(failure) = self.remove_images() {
+            complain(failure.to_string());
+        }
+        if lock.is_ok() {
+            // A lock that is gone already is as good.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+/// What was typed.
+struct Command<'a> {
+    program: &'a Program,
+    args: &'a [OsString],
+}
+
+impl Command<'_> {
+    /// Checks that an image is of this very command and user.
+    fn check_same(&self, chosen: &Chosen, job: &Job) -> Result<(), Failure> {
+        restart::check_owner(chosen)?;
+        if self.is_of(&chosen.image) {
+            return Ok(());
+        }
+        let image = &chosen.image;
+        let there = decode::command_line(&image.args());
+        let here: Vec<&[u8]> = self.args.iter().map(|arg| arg.as_bytes()).collect();
+        let here = decode::command_line(&here);
+        Err(Failure::failed(format!(
+            "{} is of another command: it is of {there} ({}), this is {here} ({}); use --fresh to start over, or \
+             another --name than {} or another --dir",
+            chosen.path.display(),
+            decode::text(&image.exe),
+            self.program.exe.display(),
+            job.shown()
+        )))
+    }
+
+    fn is_of(&self, image: &Image) -> bool {
+        let there = image.args();
+        let here: Vec<&[u8]> = self.args[1..].iter().map(|arg| arg.as_bytes()).collect();
+        let Some(split) = there.len().checked_sub(here.len()).filter(|&n| n > 0) else { return false };
+        if there[split..] != here[..] {
+            return false;
+        }
+        if self.program.is_script {
+            // The interpreter, its options if it has any, and the script stand before; the
+            // interpreter may have become another program (env).
+            let script = self.program.path.as_os_str().as_bytes();
+            return there[split - 1] == script;
+        }
+        let exe = self.program.exe.canonicalize().unwrap_or_else(|_| self.program.exe.clone());
+        split == 1 && exe.as_os_str().as_bytes() == image.exe
+    }
+}
+
+/// Signals that the library waits for: they are passed on when it has a handler for them, not
+/// before, when they would end the program.
+fn held_signals(env: &Environment) -> u64 {
+    let checkpoint = env.get("SELFCKPT_SIGNAL").and_then(settings::parse_signal).unwrap_or(settings::DEFAULT_SIGNAL);
+    let stop = env.get("SELFCKPT_STOP_SIGNAL").and_then(settings::parse_signal_list).unwrap_or(0);
+    stop | (1 << (checkpoint - 1))
+}
+
+/// How often a held signal is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Runs the program until it ends.
+fn supervise(start: &Start, held: u64) -> Result<Change, Failure> {
+    let mask = system::block_all_signals();
+    let child = system::spawn(&mask, || {
+        let failure = start.exec();
+        complain(failure.to_string());
+        failure.status
+    })
+    .map_err(|error| Failure::failed(format!("cannot start a process: {error}")))?;
+    let mut waiting: Vec<Arrived> = Vec::new();
+    let mut stopped = false;
+    loop {
+        let timeout = (!waiting.is_empty()).then_some(RETRY);
+        let arrived = system::wait_for_signal(timeout);
+        // The child first: what is to be done with a signal depends on its state.
+        while let Some(change) = system::child_change(child)
+            .map_err(|error| Failure::failed(format!("cannot wait for process {child}: {error}")))?
+        {
+            match change {
+                Change::Exited(_) | Change::Killed(_) => return Ok(change),
+                Change::Continued => stopped = false,
+                Change::Stopped(signal) => {
+                    stopped = true;
+                    // Stopped by its terminal: so the shell must see this process stopped.
+                    if matches!(signal as i32, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
+                        system::stop_self();
+                    }
+                }
+            }
+        }
+        if let Some(arrived) = arrived.filter(|arrived| to_pass_on(arrived, stopped)) {
+            waiting.push(arrived);
+        }
+        let caught = if waiting.is_empty() { 0 } else { Process::find(child).map_or(0, |child| child.caught()) };
+        waiting.retain(|arrived| {
+            if settings::contains(held, arrived.signal) && !settings::contains(caught, arrived.signal) {
+                return true;
+            }
+            // A child that is gone tells of it by SIGCHLD.
+            let _ = match arrived.value {
+                Some(value) => system::queue_signal(child, arrived.signal, value),
+                None => system::kill(child, arrived.signal),
+            };
+            false
+        });
+    }
+}
+
+/// Whether the program has not got the signal by itself.
+fn to_pass_on(arrived: &Arrived, child_stopped: bool) -> bool {
+    match arrived.signal as i32 {
+        libc::SIGCHLD => false,
+        // After this process was stopped together with the program.
+        libc::SIGCONT => child_stopped,
+        // A hangup reaches the first process of the session only.
+        libc::SIGHUP => true,
+        // The rest that a terminal sends goes to the whole process group.
+        _ => !arrived.by_kernel,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_of_the_terminal_are_not_doubled() {
+        let of = |signal: i32, by_kernel| Arrived { signal: signal as u32, by_kernel, value: None };
+        assert!(to_pass_on(&of(libc::SIGTERM, false), false));
+        assert!(to_pass_on(&of(libc::SIGINT, false), false));
+        assert!(!to_pass_on(&of(libc::SIGINT, true), false));
+        assert!(!to_pass_on(&of(libc::SIGTSTP, true), false));
+        assert!(to_pass_on(&of(libc::SIGHUP, true), false));
+        assert!(to_pass_on(&of(libc::SIGCONT, false), true));
+        assert!(!to_pass_on(&of(libc::SIGCONT, false), false));
+        assert!(!to_pass_on(&of(libc::SIGCHLD, true), false));
+    }
+
+    #[test]
+    fn held_signals_come_from_the_environment() {
+        let mut env = Environment::default();
+        assert_eq!(held_signals(&env), 1 << 11);
+        env.set("SELFCKPT_SIGNAL", "HUP");
+        env.set("SELFCKPT_STOP_SIGNAL", "USR1,TERM");
+        assert_eq!(held_signals(&env), 1 | 1 << 9 | 1 << 14);
+    }
+}

@@ -222,3 +222,138 @@ pub fn exec(path: &CString, args: &Strings, env: &Strings) -> io::Error {
 pub fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
 }
+
+/// Whether files can be made in the directory.
+pub fn may_write_to(dir: &Path) -> io::Result<()> {
+    let path = c_path(dir);
+    // SAFETY: a NUL-terminated path.
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) })
+        .map(drop)
+}
+
+/// A set of blocked signals.
+pub struct SignalMask(libc::sigset_t);
+
+/// Blocks all signals; returns what was blocked before.
+pub fn block_all_signals() -> SignalMask {
+    // SAFETY: all-zero sets are valid, and both calls fill them in.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut old: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &all, &mut old);
+        SignalMask(old)
+    }
+}
+
+/// A signal that was sent to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    pub signal: u32,
+    /// By the kernel itself: a terminal, a limit. Else by a process.
+    pub by_kernel: bool,
+    /// Value, if it was queued with one.
+    pub value: Option<u32>,
+}
+
+/// Waits for a blocked signal, at most `timeout` if one is given.
+pub fn wait_for_signal(timeout: Option<Duration>) -> Option<Arrived> {
+    // SAFETY: all-zero sets and siginfo are valid; the pointers outlive the calls; si_value is read
+    // only where the code says that it is there.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let mut limit: libc::timespec = std::mem::zeroed();
+        let limit = match timeout {
+            None => std::ptr::null(),
+            Some(timeout) => {
+                limit.tv_sec = timeout.as_secs() as libc::time_t;
+                limit.tv_nsec = timeout.subsec_nanos() as libc::c_long;
+                &raw const limit
+            }
+        };
+        let signal = libc::sigtimedwait(&all, &mut info, limit);
+        if signal <= 0 {
+            return None;
+        }
+        let value = (info.si_code == libc::SI_QUEUE).then(|| info.si_value().sival_ptr as usize as u32);
+        Some(Arrived { signal: signal as u32, by_kernel: info.si_code > 0, value })
+    }
+}
+
+/// Sends a signal.
+pub fn kill(pid: u32, signal: u32) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::kill(pid as libc::pid_t, signal as libc::c_int) }).map(drop)
+}
+
+/// Starts a child that runs `become_program` with the given signal mask. When this process is
+/// killed, so is the child. `become_program` returns the child's exit status if it fails.
+pub fn spawn(mask: &SignalMask, become_program: impl FnOnce() -> u8) -> io::Result<u32> {
+    // SAFETY: this process has one thread, so the child may use everything; it ends in _exit at
+    // the latest, and so never returns into the parent's frames.
+    unsafe {
+        let parent = libc::getpid();
+        let pid = check(libc::fork())?;
+        if pid == 0 {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid() != parent {
+                libc::_exit(i32::from(crate::failure::FAILED));
+            }
+            libc::sigprocmask(libc::SIG_SETMASK, &mask.0, std::ptr::null_mut());
+            libc::_exit(i32::from(become_program()));
+        }
+        Ok(pid as u32)
+    }
+}
+
+/// A change of a child's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Exited(u8),
+    Killed(u32),
+    Stopped(u32),
+    Continued,
+}
+
+/// A change of the child's state, if there is one.
+pub fn child_change(pid: u32) -> io::Result<Option<Change>> {
+    let mut status = 0;
+    let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
+    // SAFETY: `status` is a valid int.
+    if check(unsafe { libc::waitpid(pid as libc::pid_t, &mut status, flags) })? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(if libc::WIFEXITED(status) {
+        Change::Exited(libc::WEXITSTATUS(status) as u8)
+    } else if libc::WIFSIGNALED(status) {
+        Change::Killed(libc::WTERMSIG(status) as u32)
+    } else if libc::WIFSTOPPED(status) {
+        Change::Stopped(libc::WSTOPSIG(status) as u32)
+    } else {
+        Change::Continued
+    }))
+}
+
+/// Stops this process until it is continued.
+pub fn stop_self() {
+    // SAFETY: takes numbers only.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+}
+
+/// Ends this process by a signal, without a core of its own: the child's is the one that counts.
+/// Returns if the signal does not end a process.
+pub fn die_by(signal: u32) {
+    let signal = signal as libc::c_int;
+    // SAFETY: valid structures; the default disposition has no handler.
+    unsafe {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::setrlimit(libc::RLIMIT_CORE, &none);
+        libc::signal(signal, libc::SIG_DFL);
+        libc::kill(libc::getpid(), signal);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&mut set, signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+    }
+}

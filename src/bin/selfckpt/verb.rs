@@ -101,9 +101,7 @@ impl Verb {
             }
             let value = match opt.value {
                 None => OsString::new(),
-                Some(value) => {
-                    parser.value().map_err(|_| wrong(format!("option '{shown}' needs a value: {value}")))?
-                }
+                Some(value) => parser.value().map_err(|_| wrong(format!("option '{shown}' needs a value: {value}")))?,
             };
             arguments.options.push((opt.long, value));
         }

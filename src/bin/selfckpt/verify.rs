@@ -7,6 +7,7 @@ use selfckpt::catalog;
 use selfckpt::format::files::file_kind;
 use selfckpt::format::image::{FileEntry, Image};
 use selfckpt::format::reader::PageData;
+use selfckpt::restore::check::{Host, Problem, check_image};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -28,13 +29,6 @@ pub const VERB: Verb = Verb {
     examples: &["selfckpt verify ckpt/app.000003.ckpt && selfckpt restart ckpt/app.000003.ckpt"],
     run,
 };
-
-/// Something that is wrong.
-struct Problem {
-    /// A restart would be refused.
-    fatal: bool,
-    text: String,
-}
 
 fn fatal(text: String) -> Problem {
     Problem { fatal: true, text }
@@ -67,9 +61,10 @@ fn run(arguments: &Arguments) -> Outcome {
     ))
 }
 
-/// What of the image this CPU and kernel cannot take.
-fn machine_problems(_image: &Image) -> Vec<Problem> {
-    Vec::new()
+/// What of the image this CPU and kernel cannot take, or should not.
+pub fn machine_problems(image: &Image) -> Vec<Problem> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    check_image(image, &Host::detect(release.trim().to_string()))
 }
 
 fn program_problem(image: &Image) -> Option<Problem> {
@@ -96,7 +91,8 @@ fn file_problem(entry: &FileEntry) -> Option<Problem> {
         file_kind::REGULAR if !meta.is_file() => Some(fatal(format!("{} is no regular file any more", path.display()))),
         file_kind::REGULAR => {
             let size = file.size.get();
-            let same_time = meta.mtime() as u64 == file.mtime.get() && meta.mtime_nsec() as u32 == file.mtime_nsec.get();
+            let same_time =
+                meta.mtime() as u64 == file.mtime.get() && meta.mtime_nsec() as u32 == file.mtime_nsec.get();
             if meta.len() < size {
                 Some(fatal(format!(
                     "open file {} has {} bytes, {size} at the checkpoint; what is missing cannot be made up",
