@@ -25,13 +25,6 @@
 extern "C" {
 #endif
 
-/* When a function that ckpt_on() has registered is called. */
-enum ckpt_event {
-    CKPT_EVENT_BEFORE = 1, /* a checkpoint is about to be taken */
-    CKPT_EVENT_AFTER = 2,  /* it has been taken (or has failed) and the program goes on */
-    CKPT_EVENT_RESTART = 3 /* the program has just been restarted */
-};
-
 /*
  * Each call exists twice: the symbol of the library, weak, and a function here that calls it if it is
  * there. Programs use the names without an underscore at the end.
@@ -44,9 +37,6 @@ extern int ckpt_available_(void) CKPT_WEAK_(ckpt_available);
 extern int ckpt_generation_(void) CKPT_WEAK_(ckpt_generation);
 extern int ckpt_block_(void) CKPT_WEAK_(ckpt_block);
 extern int ckpt_unblock_(void) CKPT_WEAK_(ckpt_unblock);
-extern int ckpt_on_(enum ckpt_event, void (*)(enum ckpt_event, void *), void *) CKPT_WEAK_(ckpt_on);
-extern int ckpt_exclude_(void *, size_t) CKPT_WEAK_(ckpt_exclude);
-extern int ckpt_include_(void *, size_t) CKPT_WEAK_(ckpt_include);
 
 /* The functions below must not be taken for the library's symbols by the assembler. */
 CKPT_LOCAL_ int ckpt_now(void) __asm__("selfckpt_inline_now");
@@ -54,10 +44,6 @@ CKPT_LOCAL_ int ckpt_available(void) __asm__("selfckpt_inline_available");
 CKPT_LOCAL_ int ckpt_generation(void) __asm__("selfckpt_inline_generation");
 CKPT_LOCAL_ int ckpt_block(void) __asm__("selfckpt_inline_block");
 CKPT_LOCAL_ int ckpt_unblock(void) __asm__("selfckpt_inline_unblock");
-CKPT_LOCAL_ int ckpt_on(enum ckpt_event event, void (*fn)(enum ckpt_event, void *), void *arg)
-    __asm__("selfckpt_inline_on");
-CKPT_LOCAL_ int ckpt_exclude(void *addr, size_t len) __asm__("selfckpt_inline_exclude");
-CKPT_LOCAL_ int ckpt_include(void *addr, size_t len) __asm__("selfckpt_inline_include");
 
 /*
  * Takes a checkpoint now. Returns three times, so to speak:
@@ -97,29 +83,6 @@ CKPT_LOCAL_ int ckpt_block(void)
 CKPT_LOCAL_ int ckpt_unblock(void)
 {
     return ckpt_unblock_ ? ckpt_unblock_() : 0;
-}
-
-/*
- * Has fn(event, arg) called at an event, in ordinary context (not in a signal handler), by the
- * thread that takes the checkpoint. Several functions may be registered for one event: they are
- * called in that order, for CKPT_EVENT_AFTER and CKPT_EVENT_RESTART too. 0, or -1 with errno.
- */
-CKPT_LOCAL_ int ckpt_on(enum ckpt_event event, void (*fn)(enum ckpt_event, void *), void *arg)
-{
-    return ckpt_on_ ? ckpt_on_(event, fn, arg) : 0;
-}
-
-/*
- * Memory that need not be saved: whole pages inside [addr, addr+len) are left out of images and read
- * as zeros after a restart. ckpt_include takes that back. 0, or -1 with errno.
- */
-CKPT_LOCAL_ int ckpt_exclude(void *addr, size_t len)
-{
-    return ckpt_exclude_ ? ckpt_exclude_(addr, len) : 0;
-}
-CKPT_LOCAL_ int ckpt_include(void *addr, size_t len)
-{
-    return ckpt_include_ ? ckpt_include_(addr, len) : 0;
 }
 
 #undef CKPT_WEAK_

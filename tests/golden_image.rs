@@ -46,7 +46,7 @@ fn golden_image_reads_as_ever() {
     assert_eq!(image.args(), [&b"./app"[..], b"--size", b"two words"]);
     assert_eq!(image.env().len(), 3);
     assert_eq!((image.name.as_slice(), image.runtime.generation.get()), (&b"app"[..], 7));
-    assert_eq!(image.vmas.len(), 4);
+    assert_eq!(image.vmas.len(), 5);
     assert_eq!(image.vmas[1].name, b"[heap]");
     assert_eq!(image.files[1].path, b"/work/out.\xff");
     assert_eq!(image.fds.iter().map(|fd| fd.fd.get()).collect::<Vec<_>>(), [0, 1, 2, 5]);

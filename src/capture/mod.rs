@@ -12,6 +12,7 @@ pub mod signals;
 pub mod sink;
 pub mod task;
 pub mod threads;
+pub mod timers;
 pub mod vmas;
 pub mod write_pages;
 

@@ -30,7 +30,6 @@ pub struct FdSlot {
     pub ino: u64,
     pub pos: u64,
     pub flags: u32,
-    pub kind: u32,
 }
 
 /// A pending signal and whether it is for this thread alone.

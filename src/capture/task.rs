@@ -181,7 +181,7 @@ pub fn note_what_is_lost(context: &Context<'_>, notices: &mut Notices<'_>, buf: 
         }
     }
     let timers = fs::read_file(b"/proc/self/timers\0", buf).unwrap_or(&[]);
-    if crate::runtime::period::foreign_timers(timers) != 0 {
+    if super::timers::foreign_timers(timers) != 0 {
         notice!(
             notices,
             code::STATE_NOT_SAVED,

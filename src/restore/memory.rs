@@ -306,3 +306,22 @@ fn fill(file: &File, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+/// Bytes of the image's memory from `start` to `end`; what is not stored is zero.
+pub fn read_pages(image: &Image, source: &File, start: u64, end: u64) -> Result<Vec<u8>, String> {
+    let mut out = vec![0; (end - start) as usize];
+    for run in image.runs.iter().filter(|run| run.addr >= start && run.end() <= end) {
+        let at = (run.addr - start) as usize;
+        let mut done = 0;
+        while done < run.bytes as usize {
+            let part = &mut out[at + done..at + run.bytes as usize];
+            match ReadAt::read_at(source, part, run.offset + done as u64) {
+                Ok(0) => return Err("the image ends in the middle of its pages".to_string()),
+                Ok(n) => done += n,
+                Err(error) => return Err(format!("cannot read the image: {error}")),
+            }
+        }
+    }
+    Ok(out)
+}
+

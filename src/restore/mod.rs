@@ -1,26 +1,21 @@
-//! [NORMAL] An image into a checked plan. Changes nothing of the process until all is known.
+//! [NORMAL] An image into a checked plan. Changes nothing of the process.
 //!
-//! The phases, in order: choose and verify the image (`catalog`), check it against this machine
-//! (`check`), take the name's lock, open the files (`files`), compare mapped files (`memory`), find
-//! room for the restorer (`layout`), write the plan (`plan`), cut back output files and put
-//! descriptors in place (`files`), and hand over to the restorer.
+//! `check` holds the image against this machine, `files` opens what the program had open, `memory`
+//! decides what each mapping is made from, `layout` finds room for the restorer, `vdso` brings the
+//! kernel's pages to their place, `plan` writes the restorer's steps. `runtime::takeover` calls them
+//! in order.
 
 pub mod check;
 
 #[cfg(target_arch = "x86")]
-mod files;
+pub(crate) mod files;
 #[cfg(target_arch = "x86")]
-mod layout;
+pub(crate) mod layout;
 #[cfg(target_arch = "x86")]
-mod memory;
+pub(crate) mod memory;
 #[cfg(target_arch = "x86")]
-mod plan;
+pub(crate) mod plan;
 #[cfg(target_arch = "x86")]
-mod steps;
+pub(crate) mod steps;
 #[cfg(target_arch = "x86")]
-mod takeover;
-#[cfg(target_arch = "x86")]
-mod vdso;
-
-#[cfg(target_arch = "x86")]
-pub use takeover::restart;
+pub(crate) mod vdso;

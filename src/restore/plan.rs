@@ -316,7 +316,7 @@ fn restore_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, steps: &mut Steps) -
     }
     steps.copy(inputs.info.as_bytes(), inputs.image.runtime.restart_info.get() as u32);
     let esp = place_frame(inputs, entry, altstack, steps)?;
-    restore_debug_registers(inputs, entry, steps);
+    restore_debug_registers(entry, steps);
     steps.leave(inputs.region.start, inputs.region.len, esp, inputs.image.runtime.leave.get() as u32);
     Ok(())
 }
@@ -376,7 +376,7 @@ fn place_frame(
 
 /// Sets the debug registers by a helper process that shares our memory: addresses, then dr7, then
 /// dr6, which is sticky.
-fn restore_debug_registers(inputs: &Inputs<'_>, entry: &ThreadEntry, steps: &mut Steps) {
+fn restore_debug_registers(entry: &ThreadEntry, steps: &mut Steps) {
     let cpu = &entry.cpu;
     if cpu.uses_debug.get() == 0 {
         return;

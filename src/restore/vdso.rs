@@ -58,7 +58,7 @@ pub fn plan_vdso(
         });
     let code = image.vmas.iter().find(|entry| entry.vma.kind.get() == vma_kind::VDSO);
     let old = match code {
-        Some(entry) => super::takeover::read_pages(image, source, entry.vma.start.get(), entry.vma.end.get())?,
+        Some(entry) => super::memory::read_pages(image, source, entry.vma.start.get(), entry.vma.end.get())?,
         None => Vec::new(),
     };
     let new = here.iter().find(|mapping| mapping.name == "[vdso]").map(|mapping| own_bytes(mapping));

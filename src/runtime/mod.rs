@@ -9,4 +9,5 @@ pub mod lock;
 pub mod period;
 pub mod quiesce;
 pub mod startup;
+pub mod takeover;
 pub mod trigger;

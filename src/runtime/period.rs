@@ -6,12 +6,9 @@
 #![allow(unsafe_code)] // timer_create(2), pthread_atfork(3).
 
 use super::config;
-use crate::sys::lines::parse_hex;
+use crate::capture::timers::OWN_MARK;
 use crate::sys::{Errno, call, nr, process};
 use core::sync::atomic::{AtomicU32, Ordering};
-
-/// `si_value` of our timer's signals, by which it is told from the program's timers.
-const MARK: u32 = 0x5e1f_c497;
 
 /// Seconds between checkpoints, 0 for none; for a forked child.
 static EVERY: AtomicU32 = AtomicU32::new(0);
@@ -20,7 +17,7 @@ static EVERY: AtomicU32 = AtomicU32::new(0);
 pub fn start(seconds: u32, signal: u32) -> Result<(), Errno> {
     const SIGEV_SIGNAL: u32 = 0;
     let mut event = [0u32; 16];
-    event[0] = MARK;
+    event[0] = OWN_MARK;
     event[1] = signal;
     event[2] = SIGEV_SIGNAL;
     let mut id = 0i32;
@@ -48,28 +45,5 @@ unsafe extern "C" fn in_child() {
     if let Some(signal) = config::trigger_signal().filter(|_| seconds != 0) {
         // A child without the timer can still be checkpointed on request.
         let _ = start(seconds, signal);
-    }
-}
-
-/// Timers of the program in the text of /proc/self/timers: all but ours.
-pub fn foreign_timers(text: &[u8]) -> usize {
-    text.split(|&b| b == b'\n')
-        .filter_map(|line| line.strip_prefix(b"signal: "))
-        .filter(|rest| {
-            let value = rest.rsplit(|&b| b == b'/').next().and_then(parse_hex);
-            value.is_none_or(|value| value as u32 != MARK)
-        })
-        .count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ours_is_not_foreign() {
-        let text = b"ID: 0\nsignal: 12/000000005e1fc497\nnotify: signal/pid.5\nClockID: 1\nID: 1\nsignal: 14/0000\n";
-        assert_eq!(foreign_timers(text), 1);
-        assert_eq!(foreign_timers(b""), 0);
     }
 }

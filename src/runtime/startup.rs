@@ -112,7 +112,7 @@ impl Start {
 fn set_up(start: &Start) -> Result<(), Message> {
     set_up_log(start)?;
     if let Some(image) = start.env(b"SELFCKPT_RESTART").filter(|image| !image.is_empty()) {
-        return Err(crate::restore::restart(image, start));
+        return Err(super::takeover::restart(image, start));
     }
     // SAFETY: the constructor runs before the program has a second thread or a handler of ours.
     let config = unsafe { config::config() };

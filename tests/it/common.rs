@@ -138,9 +138,20 @@ enum Talks {
     DirLast,
 }
 
+/// What the shell or the test runner left open must not become the programs' descriptors.
+fn close_inherited_on_exec() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+        // SAFETY: sets a flag on descriptors.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    });
+}
+
 impl Spec {
     /// A program of tests/programs that talks by the files of harness.h.
     pub fn new(name: &str) -> Spec {
+        close_inherited_on_exec();
         Spec {
             name: name.into(),
             args: Vec::new(),

@@ -132,7 +132,7 @@ fn checkpoint_and_stop() {
 
 #[test]
 fn periodic() {
-    let mut job = Spec::new("no_eintr").env("SELFCKPT_EVERY", "1").start().expect("a start");
+    let mut job = Spec::new("heap").env("SELFCKPT_EVERY", "1").start().expect("a start");
     let found = wait_until(|| (job.list_images().last()?.generation >= 3).then_some(()));
     assert!(found.is_some(), "no images by themselves\n{}", job.story());
     job.go("after three periods");
@@ -164,7 +164,7 @@ fn reading_commands() {
         assert!(!output.stdout.is_empty(), "{args:?} prints nothing");
     }
     let text = String::from_utf8_lossy(&run_selfckpt(&["inspect", path]).stdout).into_owned();
-    for word in ["signal_pending", "eip", "[heap]", "[stack]", "stdout"] {
+    for word in ["signal_pending", "eip", "[vdso]", "[stack]", "stdout"] {
         assert!(text.contains(word), "{word:?} is not in\n{text}");
     }
     let dir = job.images.to_str().expect("UTF-8");

@@ -3,7 +3,7 @@
 use crate::common::{SIGUSR2, Spec, kill};
 
 cycles! {
-    signal_dispositions, signal_mask, signal_mask_all, signal_altstack, signal_pending, signal_nested,
+    signal_dispositions, signal_mask, signal_altstack, signal_pending, signal_nested,
     small_stack, sigaltstack_small, errno_kept,
 }
 
@@ -11,7 +11,7 @@ cycles! {
 /// notice.
 #[test]
 fn storm() {
-    for name in ["errno_kept", "regs", "no_eintr", "signal_pending"] {
+    for name in ["errno_kept", "regs", "signal_pending"] {
         let Some(mut job) = Spec::new(name).start() else { continue };
         for _ in 0..100 {
             assert!(kill(job.pid(), SIGUSR2));

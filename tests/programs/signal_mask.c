@@ -1,4 +1,4 @@
-/* The blocked signals, all 64 (SIGUSR2 stays free: signal_mask_all blocks it too). */
+/* The blocked signals, all 64 but SIGUSR2, which asks for the checkpoint. */
 #include "harness.h"
 #include <signal.h>
 

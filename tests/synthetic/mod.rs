@@ -7,7 +7,7 @@ use selfckpt::format::header::{Component, Header, HeaderArch};
 use selfckpt::format::memory::{Mm, PageRun, Vma, vma_flag, vma_kind};
 use selfckpt::format::notice;
 use selfckpt::format::signals::{NSIG, SigAction, SigPending};
-use selfckpt::format::task::{Program, Runtime, Task};
+use selfckpt::format::task::{Program, RestartInfo, Runtime, Task};
 use selfckpt::format::thread::{Cpu, CpuFpu, FpuComponent, SSE_SIZE, Thread, TlsEntry, X87_SIZE, desc};
 use selfckpt::format::{ARCH_X86_32, FLAG_OPTIONAL, MAGIC_HEAD, PAGE, REV, Sink, Writer, kind};
 use std::convert::Infallible;
@@ -166,8 +166,8 @@ fn write(w: &mut Writer<&mut Bytes>, choice: &Choice) -> Written {
     w.record(kind::PROGRAM, 0, &program, &[exe, b"/work", &cmdline, environ])?;
     let (dir, name, library) = (b"/work/ckpt", choice.name.as_bytes(), b"/lib/libselfckpt.so");
     let runtime = Runtime {
-        restart_info: u64(0xf7f0_1000),
-        restart_info_size: u32(4384),
+        restart_info: u64(0xf7f0_2000),
+        restart_info_size: u32(size_of::<RestartInfo>() as u32),
         generation: u32(choice.generation),
         leave: u64(0xf7f0_0100),
         lock_fd: u32(1000),
@@ -199,6 +199,7 @@ fn memory(w: &mut Writer<&mut Bytes>) -> Written {
         (0x0804_8000, 0x0804_a000, 5, vma_kind::FILE_PRIVATE, 0, "/opt/app/bin/app"),
         (0x0804_a000, 0x0804_c000, 3, vma_kind::ANON, vma_flag::LOCKED, "[heap]"),
         (0xf7f0_0000, 0xf7f0_2000, 5, vma_kind::VDSO, 0, "[vdso]"),
+        (0xf7f0_2000, 0xf7f0_4000, 3, vma_kind::ANON, 0, ""),
         (0xffbd_f000, 0xffc0_0000, 3, vma_kind::ANON, vma_flag::GROWSDOWN, "[stack]"),
     ];
     let mm = Mm {

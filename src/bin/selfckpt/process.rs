@@ -1,7 +1,7 @@
 //! [NORMAL] What /proc tells about another process, and who holds a job's lock.
 
 use crate::program::{self, FileKind, LIBRARY};
-use crate::system;
+use crate::system::{self, Lock};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -47,7 +47,7 @@ pub fn parse_owner(text: &str) -> Option<Owner> {
 /// Who holds the lock, if anybody does.
 pub fn lock_owner(path: &Path) -> Option<Owner> {
     let mut file = File::open(path).ok()?;
-    if system::try_lock(&file).ok()? {
+    if system::try_lock(&file, Lock::Shared).ok()? {
         return None;
     }
     let mut text = String::new();

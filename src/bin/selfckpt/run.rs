@@ -6,7 +6,7 @@ use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
 use crate::process::{self, Process};
 use crate::program::{self, Environment, Program};
 use crate::restart::{self, LOG, QUIET, Start, VERBOSE};
-use crate::system::{self, Arrived, Change};
+use crate::system::{self, Arrived, Change, Lock};
 use crate::verb::{Arguments, Operands, Opt, Verb};
 use crate::{complain, decode};
 use selfckpt::catalog::{self, CatalogError, Chosen};
@@ -365,7 +365,7 @@ impl Job {
     fn clear(&self) {
         let path = self.lock_path();
         let lock = File::open(&path);
-        if lock.as_ref().is_ok_and(|file| !system::try_lock(file).unwrap_or(false)) {
+        if lock.as_ref().is_ok_and(|file| !system::try_lock(file, Lock::Exclusive).unwrap_or(false)) {
             return;
         }
         if let Err(failure) = self.remove_images() {

@@ -125,10 +125,20 @@ pub fn receive(socket: &UnixDatagram, buf: &mut [u8]) -> io::Result<(usize, Opti
     }
 }
 
+/// How a lock is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Several may have it at a time: for those who only look whether the owner has it.
+    Shared,
+    /// As the owner does.
+    Exclusive,
+}
+
 /// Tries to take the lock on a file: false if another holds it. It is held until the file is closed.
-pub fn try_lock(file: &File) -> io::Result<bool> {
+pub fn try_lock(file: &File, lock: Lock) -> io::Result<bool> {
+    let operation = if lock == Lock::Shared { libc::LOCK_SH } else { libc::LOCK_EX };
     // SAFETY: takes numbers only.
-    match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+    match check(unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) }) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) => Err(error),

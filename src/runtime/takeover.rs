@@ -2,18 +2,18 @@
 //! constructor; everything that can be checked is checked before anything is changed.
 #![allow(unsafe_code)] // Maps the restorer's memory and jumps into it.
 
-use super::check::{self, Host};
-use super::files::Files;
-use super::memory::{self, Mapped};
-use super::steps::Steps;
-use super::{layout, plan, vdso};
+use super::startup::{self, Start};
+use super::{config, lock, period};
 use crate::catalog::{self, Chosen};
 use crate::format::image::Image;
 use crate::format::task::RestartInfo;
-use crate::format::{PAGE, ReadAt};
+use crate::format::PAGE;
+use crate::restore::check::{self, Host};
+use crate::restore::files::Files;
+use crate::restore::memory::{self, Mapped};
+use crate::restore::steps::Steps;
+use crate::restore::{layout, plan, vdso};
 use crate::restorer::{self, Step};
-use crate::runtime::startup::{self, Start};
-use crate::runtime::{config, lock, period};
 use crate::sys::log::log;
 use crate::sys::text::text;
 use crate::sys::{Text, call, fs as raw, nr, process};
@@ -296,22 +296,3 @@ fn go(
     // all signals are blocked.
     unsafe { restorer::run(region.start as usize, first_step as usize, (u64::from(region.start) + CODE + STACK) as usize) }
 }
-
-/// Bytes of the image's memory from `start` to `end`; what is not stored is zero.
-pub fn read_pages(image: &Image, source: &File, start: u64, end: u64) -> Result<Vec<u8>, String> {
-    let mut out = vec![0; (end - start) as usize];
-    for run in image.runs.iter().filter(|run| run.addr >= start && run.end() <= end) {
-        let at = (run.addr - start) as usize;
-        let mut done = 0;
-        while done < run.bytes as usize {
-            let part = &mut out[at + done..at + run.bytes as usize];
-            match ReadAt::read_at(source, part, run.offset + done as u64) {
-                Ok(0) => return Err("the image ends in the middle of its pages".to_string()),
-                Ok(n) => done += n,
-                Err(error) => return Err(format!("cannot read the image: {error}")),
-            }
-        }
-    }
-    Ok(out)
-}
-
