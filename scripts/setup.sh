@@ -171,7 +171,7 @@ fetch_crates() {
     fetch="$CARGO fetch --locked --target x86_64-unknown-linux-gnu --target $target"
     $fetch --offline >/dev/null 2>&1 && return
     say "fetching the crates that Cargo.lock names"
-    $fetch >"$build_dir/fetch.log" 2>&1 || die "cargo cannot fetch the crates: $(grep -m1 '^error' "$build_dir/fetch.log"), see $build_dir/fetch.log"
+    $fetch >"$build_dir/fetch.log" 2>&1 || die "cargo cannot fetch the crates: $(awk 'NF { line = $0 } END { sub(/^ */, "", line); print line }' "$build_dir/fetch.log"); see $build_dir/fetch.log"
 }
 
 has_packages || install_packages

@@ -317,7 +317,11 @@ fn restore_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, steps: &mut Steps) -
     steps.copy(inputs.info.as_bytes(), inputs.image.runtime.restart_info.get() as u32);
     let esp = place_frame(inputs, entry, altstack, steps)?;
     restore_debug_registers(entry, steps);
-    steps.leave(inputs.region.start, inputs.region.len, esp, inputs.image.runtime.leave.get() as u32);
+    // The kernel restores from the frame all that a handler may change; these two it does not.
+    const ID_AND_NT: u32 = 0x20_0000 | 0x4000;
+    const IF_AND_FIXED: u32 = 0x202;
+    let eflags = entry.cpu.flags.get() as u32 & ID_AND_NT | IF_AND_FIXED;
+    steps.leave(inputs.region.start, inputs.region.len, esp, inputs.image.runtime.leave.get() as u32, eflags);
     Ok(())
 }
 

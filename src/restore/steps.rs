@@ -42,10 +42,11 @@ impl Steps {
     /// A step list of its own for a process that `spawn` starts: calls with up to four arguments, of
     /// which none may fail. Returns the stack to start it with, whose top holds the list's address.
     pub fn child(&mut self, calls: &[(u32, [u32; 4])], what: &str) -> u32 {
-        let text = format!("selfckpt: {what}: error ");
-        let message = (self.bytes(text.as_bytes()), text.len() as u32);
-        let mut list = Vec::new();
-        for (nr, [a, b, c, d]) in calls {
+        // The child goes on behind the step on top of its stack: the first one only marks the place.
+        let mut list = vec![0; size_of::<Step>()];
+        for (i, (nr, [a, b, c, d])) in calls.iter().enumerate() {
+            let text = format!("selfckpt: {what} (step {i}): error ");
+            let message = (self.bytes(text.as_bytes()), text.len() as u32);
             for word in [kind::CALL, *nr, *a, *b, *c, *d, 0, 0, 0, message.0, message.1] {
                 list.extend_from_slice(&word.to_le_bytes());
             }
@@ -97,13 +98,13 @@ impl Steps {
         self.push(kind::COPY, 0, &[from, to, bytes.len() as u32], 0);
     }
 
-    /// Starts a process that shares all memory; its first step's address lies at `stack`.
+    /// Starts a process on a stack that [`Steps::child`] made.
     pub fn spawn(&mut self, flags: u32, stack: u32) {
-        self.push(kind::SPAWN, nr::CLONE, &[flags, stack, 0, 0, 0], 0);
+        self.call(nr::CLONE, &[flags, stack, 0, 0, 0]);
     }
 
-    /// The end: `munmap(addr, len)` by the code at `leave`, with esp = `esp`.
-    pub fn leave(&mut self, addr: u32, len: u32, esp: u32, leave: u32) {
-        self.push(kind::LEAVE, nr::MUNMAP, &[addr, len, 0, esp, leave], 0);
+    /// The end: `munmap(addr, len)` by the code at `leave`, with esp = `esp` and these eflags.
+    pub fn leave(&mut self, addr: u32, len: u32, esp: u32, leave: u32, eflags: u32) {
+        self.push(kind::LEAVE, nr::MUNMAP, &[addr, len, 0, esp, leave, eflags], 0);
     }
 }

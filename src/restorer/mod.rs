@@ -28,7 +28,8 @@ pub struct Step {
 const _: () = assert!(size_of::<Step>() == 44);
 
 pub mod kind {
-    /// A system call that must not fail.
+    /// A system call that must not fail. After a clone the child, too, goes on with the step behind
+    /// the one whose address lies on top of its stack.
     pub const CALL: u32 = 0;
     /// A system call whose result does not matter.
     pub const TRY: u32 = 1;
@@ -38,11 +39,9 @@ pub mod kind {
     pub const READ: u32 = 3;
     /// Copies `args[2]` bytes from `args[0]` to `args[1]`.
     pub const COPY: u32 = 4;
-    /// clone. The child takes the address of its first step from the top of its stack (`args[1]`).
-    pub const SPAWN: u32 = 5;
-    /// The end: jumps to `args[4]` with the call `nr` and its first two arguments loaded and esp =
-    /// `args[3]`.
-    pub const LEAVE: u32 = 6;
+    /// The end: jumps to `args[4]` with the call `nr` and its first two arguments loaded, esp =
+    /// `args[3]` and eflags = `args[5]`.
+    pub const LEAVE: u32 = 5;
 }
 
 global_asm!(
@@ -72,8 +71,6 @@ global_asm!(
     "mov ecx, [edx + {kind}]",
     "cmp ecx, {try}",
     "je 20f",
-    "cmp ecx, {spawn}",
-    "je 50f",
     "cmp eax, 0xfffff001", // -4095: errors lie above
     "jae 70f",
     "cmp ecx, {read}",
@@ -106,18 +103,10 @@ global_asm!(
     "cld",
     "rep movsb",
     "jmp 20b",
-    // clone: the child has its own stack with its first step on top.
-    "50:",
-    "test eax, eax",
-    "jnz 51f",
-    "pop eax",
-    "jmp selfckpt_restorer",
-    "51:",
-    "cmp eax, 0xfffff001",
-    "jae 70f",
-    "jmp 20b",
     // The end. Nothing of the restorer is used after the jump.
     "60:",
+    "push dword ptr [eax + {args} + 20]",
+    "popfd", // what rt_sigreturn leaves alone: ID, NT
     "mov edx, [eax + {args} + 16]",
     "mov esp, [eax + {args} + 12]",
     "mov ecx, [eax + {args} + 4]",
@@ -171,7 +160,6 @@ global_asm!(
     copy = const kind::COPY,
     leave = const kind::LEAVE,
     try = const kind::TRY,
-    spawn = const kind::SPAWN,
     read = const kind::READ,
     expect = const kind::EXPECT,
     write = const crate::sys::nr::WRITE,

@@ -25,27 +25,38 @@ fn hidden_fd_floor() -> usize {
 pub fn acquire(config: &mut Config) -> Result<(), Failure> {
     let path = lock_path(config);
     let shown = Bytes(path.as_bytes().strip_suffix(b"\0").unwrap_or(&[]));
-    let fd = fs::open(path.as_bytes(), fs::O_RDWR | fs::O_CREAT | fs::O_CLOEXEC | fs::O_NOFOLLOW, 0o600)
-        .map_err(|errno| fail!(errno, "cannot create the lock file {shown}"))?;
-    let low = fs::OwnedFd(fd);
-    match fs::flock(low.0, fs::LOCK_EX_NB) {
-        Ok(()) => {}
-        Err(Errno::EAGAIN) => {
-            return Err(refuse!(
-                Errno::EBUSY,
-                "another running program (pid {}) holds the name {} in {}; choose another SELFCKPT_NAME or \
-                 SELFCKPT_DIR",
-                read_holder(low.0).unwrap_or(0),
-                Bytes(config.name.as_bytes()),
-                Bytes(config.dir.as_bytes())
-            ));
+    // Commands look at the lock for a moment, and a job that has ended removes the file.
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        let fd = fs::open(path.as_bytes(), fs::O_RDWR | fs::O_CREAT | fs::O_CLOEXEC | fs::O_NOFOLLOW, 0o600)
+            .map_err(|errno| fail!(errno, "cannot create the lock file {shown}"))?;
+        let low = fs::OwnedFd(fd);
+        match fs::flock(low.0, fs::LOCK_EX_NB) {
+            Ok(()) if is_same_file(low.0, path.as_bytes()) => {
+                let fd = fs::fcntl(low.0, fs::F_DUPFD_CLOEXEC, hidden_fd_floor())
+                    .map_err(|errno| fail!(errno, "no descriptor is free for the lock file"))?;
+                config.lock_fd = fd as i32;
+                return write_holder(config);
+            }
+            Ok(()) | Err(Errno::EAGAIN) => process::pause_ms(10),
+            Err(errno) => return Err(fail!(errno, "cannot lock {shown}")),
         }
-        Err(errno) => return Err(fail!(errno, "cannot lock {shown}")),
     }
-    let fd = fs::fcntl(low.0, fs::F_DUPFD_CLOEXEC, hidden_fd_floor())
-        .map_err(|errno| fail!(errno, "no descriptor is free for the lock file"))?;
-    config.lock_fd = fd as i32;
-    write_holder(config)
+    let holder = fs::open(path.as_bytes(), fs::O_RDONLY | fs::O_CLOEXEC, 0).map(fs::OwnedFd);
+    let holder = holder.ok().and_then(|fd| read_holder(fd.0)).unwrap_or(0);
+    Err(refuse!(
+        Errno::EBUSY,
+        "another running program (pid {holder}) holds the name {} in {}; choose another SELFCKPT_NAME or SELFCKPT_DIR",
+        Bytes(config.name.as_bytes()),
+        Bytes(config.dir.as_bytes())
+    ))
+}
+
+fn is_same_file(fd: i32, path: &[u8]) -> bool {
+    match (fs::fstat(fd), fs::stat(path)) {
+        (Ok(held), Ok(there)) => (held.dev(), held.ino) == (there.dev(), there.ino),
+        _ => false,
+    }
 }
 
 /// First line of the lock file: `pid PID host HOST boot BOOTID`.
@@ -75,13 +86,23 @@ pub fn ensure(config: &mut Config) -> Result<(), Failure> {
     if config.passive && config.lock_fd < 0 {
         return acquire(config);
     }
-    let path = lock_path(config);
-    let held = fs::fstat(config.lock_fd);
-    let there = fs::stat(path.as_bytes());
-    match (held, there) {
-        (Ok(held), Ok(there)) if (held.dev(), held.ino) == (there.dev(), there.ino) => Ok(()),
-        // Somebody removed the file: without it the name would not be ours.
-        _ => acquire(config),
+    if is_same_file(config.lock_fd, lock_path(config).as_bytes()) {
+        return Ok(());
+    }
+    // Somebody removed the file: without it the name would not be ours.
+    acquire(config)
+}
+
+/// Whether a process has ended; one that nobody has waited for yet has ended too.
+fn is_gone(pid: u32) -> bool {
+    let path: Text<40> = text!("/proc/{pid}/stat\0");
+    let mut buf = [0u8; 1024];
+    match fs::read_file(path.as_bytes(), &mut buf) {
+        Ok(stat) => {
+            let after = stat.iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 2));
+            matches!(after, Some(b'Z' | b'X'))
+        }
+        Err(_) => process::kill(pid, 0) == Err(Errno::ESRCH),
     }
 }
 
@@ -93,7 +114,7 @@ pub fn adopt_fork(config: &mut Config) {
         return;
     }
     config.pid = pid;
-    let owner_gone = process::kill(config.owner_pid, 0) == Err(Errno::ESRCH);
+    let owner_gone = is_gone(config.owner_pid);
     // A sibling may have taken the name over already: the lock file says whose it is.
     let unclaimed = config.lock_fd >= 0 && read_holder(config.lock_fd) == Some(config.owner_pid);
     if !config.passive && owner_gone && unclaimed {

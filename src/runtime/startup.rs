@@ -57,6 +57,11 @@ impl Start {
         (!entry.is_null()).then(|| unsafe { CStr::from_ptr(entry) }.to_bytes())
     }
 
+    /// Arguments and environment as the kernel passed them.
+    pub fn vectors(&self) -> (*const *const c_char, *const *const c_char) {
+        (self.argv, self.envp)
+    }
+
     /// Value of an environment variable.
     pub fn env(&self, name: &[u8]) -> Option<&'static [u8]> {
         let mut i = 0;

@@ -45,6 +45,7 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
     }
     let source = File::open(&path).map_err(|error| format!("cannot open it: {error}"))?;
     check_program(&image)?;
+    adopt_layout(&image, start)?;
     let uts = process::uname();
     let release = uts.fields[2].split(|&b| b == 0).next().unwrap_or(&[]);
     let host = Host {
@@ -79,6 +80,29 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
     let close = files.put_in_place(&image, lock_fd)?;
     let info = restart_info(&dir, &image, lock_fd, start)?;
     go(&image, &host, prepared, image_fd, &close, &info)
+}
+
+/// Where the kernel looks for room is settled when a program is executed. A process that was started
+/// under another layout than the image's executes itself again under the right one: with the end
+/// of user addresses moved down afterwards, every later mmap of the program would fail.
+fn adopt_layout(image: &Image, start: &Start) -> Result<(), String> {
+    const ADDR_COMPAT_LAYOUT: u32 = 0x0020_0000;
+    const ADDR_LIMIT_3GB: u32 = 0x0800_0000;
+    const LAYOUT: u32 = ADDR_COMPAT_LAYOUT | ADDR_LIMIT_3GB;
+    let (here, there) = (process::personality(), image.task.personality.get());
+    if (here ^ there) & LAYOUT == 0 {
+        return Ok(());
+    }
+    let wanted = here & !LAYOUT | there & LAYOUT;
+    // SAFETY: takes a number.
+    unsafe { call!(nr::PERSONALITY, wanted) }
+        .map_err(|errno| format!("cannot set the personality {wanted:#x}: {errno}"))?;
+    let (argv, envp) = start.vectors();
+    // SAFETY: a path with its NUL and the two vectors that the kernel passed to this process.
+    let Err(errno) = (unsafe { call!(nr::EXECVE, b"/proc/self/exe\0".as_ptr(), argv, envp) }) else {
+        return Err("executing the program again returned".to_string());
+    };
+    Err(format!("cannot execute the program again with personality {wanted:#x}: {errno}"))
 }
 
 /// The image must be of the program that this process runs.

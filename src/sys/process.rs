@@ -233,6 +233,13 @@ pub fn comm() -> [u8; 16] {
     out
 }
 
+/// Waits a moment.
+pub fn pause_ms(ms: u32) {
+    let time = [0u32, ms * 1_000_000];
+    // SAFETY: reads one old timespec. A signal that ends it early does no harm.
+    let _ = unsafe { call!(nr::NANOSLEEP, time.as_ptr(), 0) };
+}
+
 /// Whether one of the three interval timers runs.
 pub fn itimer_is_armed(which: u32) -> bool {
     let mut out = [0u32; 4];

@@ -6,7 +6,7 @@ use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
 use crate::process::{self, Process};
 use crate::program::{self, Environment, Program};
 use crate::restart::{self, LOG, QUIET, Start, VERBOSE};
-use crate::system::{self, Arrived, Change, Lock};
+use crate::system::{self, Arrived, Change, Lock, SignalMask};
 use crate::verb::{Arguments, Operands, Opt, Verb};
 use crate::{complain, decode};
 use selfckpt::catalog::{self, CatalogError, Chosen};
@@ -127,6 +127,10 @@ fn run(arguments: &Arguments) -> Outcome {
     let program = program::check(&program::find(typed)?, "run")?;
     let job = Job::new(arguments, typed)?;
     job.refuse_if_running()?;
+    // From here on the program's signals are kept for it, even while a large image is read.
+    let mut env = Environment::current();
+    settings.put_into(&mut env, &job);
+    let mask = system::block_signals(held_signals(&env));
     let command = Command { program: &program, args: &arguments.operands };
     if arguments.has("fresh") {
         job.remove_images()?;
@@ -152,8 +156,6 @@ fn run(arguments: &Arguments) -> Outcome {
             )));
         }
         None => {
-            let mut env = Environment::current();
-            settings.put_into(&mut env, &job);
             env.remove("SELFCKPT_RESTART");
             env.remove("SELFCKPT_STDIO");
             env.preload(&program::find_library()?);
@@ -161,7 +163,7 @@ fn run(arguments: &Arguments) -> Outcome {
         }
     };
     drop(resumed);
-    let end = supervise(&start, held_signals(&env))?;
+    let end = supervise(&start, &mask, held_signals(&env))?;
     let stop_code = env
         .get("SELFCKPT_STOP_CODE")
         .and_then(settings::parse_number)
@@ -434,10 +436,10 @@ fn held_signals(env: &Environment) -> u64 {
 /// How often a held signal is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Runs the program until it ends.
-fn supervise(start: &Start, held: u64) -> Result<Change, Failure> {
-    let mask = system::block_all_signals();
-    let child = system::spawn(&mask, || {
+/// Runs the program, with the signal mask that this command was given, until it ends.
+fn supervise(start: &Start, mask: &SignalMask, held: u64) -> Result<Change, Failure> {
+    system::block_signals(u64::MAX);
+    let child = system::spawn(mask, || {
         let failure = start.exec();
         complain(failure.to_string());
         failure.status

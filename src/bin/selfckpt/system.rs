@@ -244,14 +244,16 @@ pub fn may_write_to(dir: &Path) -> io::Result<()> {
 /// A set of blocked signals.
 pub struct SignalMask(libc::sigset_t);
 
-/// Blocks all signals; returns what was blocked before.
-pub fn block_all_signals() -> SignalMask {
-    // SAFETY: all-zero sets are valid, and both calls fill them in.
+/// Blocks the signals of a set (bit n-1 for signal n); returns what was blocked before.
+pub fn block_signals(set: u64) -> SignalMask {
+    // SAFETY: all-zero sets are valid, and the calls fill them in.
     unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut more: libc::sigset_t = std::mem::zeroed();
         let mut old: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::sigprocmask(libc::SIG_SETMASK, &all, &mut old);
+        for signal in (1..=64).filter(|n| (set >> (n - 1)) & 1 == 1) {
+            libc::sigaddset(&mut more, signal);
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &more, &mut old);
         SignalMask(old)
     }
 }

@@ -6,6 +6,7 @@ use crate::{complain, decode, inspect, program};
 use selfckpt::catalog;
 use selfckpt::format::files::file_kind;
 use selfckpt::format::image::{FileEntry, Image};
+use selfckpt::format::memory::vma_kind;
 use selfckpt::format::reader::PageData;
 use selfckpt::restore::check::{Host, Problem, check_image};
 use std::ffi::OsStr;
@@ -43,7 +44,9 @@ fn run(arguments: &Arguments) -> Outcome {
     let (_, image) = catalog::read(&path, PageData::Check).map_err(|error| Failure::failed(error.to_string()))?;
     let mut problems = machine_problems(&image);
     problems.extend(program_problem(&image));
+    problems.extend(directory_problem(&image));
     problems.extend(image.files.iter().filter_map(file_problem));
+    problems.extend(mapping_problems(&image));
     for problem in &problems {
         let sign = if problem.fatal { "" } else { "warning: " };
         complain(format!("{}: {sign}{}", path.display(), problem.text));
@@ -70,6 +73,38 @@ pub fn machine_problems(image: &Image) -> Vec<Problem> {
 fn program_problem(image: &Image) -> Option<Problem> {
     let exe = Path::new(OsStr::from_bytes(&image.exe));
     program::check(exe, "restart").err().map(|failure| fatal(failure.to_string()))
+}
+
+fn directory_problem(image: &Image) -> Option<Problem> {
+    let cwd = Path::new(OsStr::from_bytes(&image.cwd));
+    match std::fs::metadata(cwd) {
+        Ok(meta) if meta.is_dir() => None,
+        Ok(_) => Some(fatal(format!("the working directory {} is no directory any more", cwd.display()))),
+        Err(error) => Some(fatal(format!("the working directory {}: {error}", cwd.display()))),
+    }
+}
+
+/// Files that are mapped shared: their pages belong to the file, which must be there. Of private
+/// mappings the image holds what it needs.
+fn mapping_problems(image: &Image) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for entry in image.vmas.iter().filter(|entry| entry.vma.kind.get() == vma_kind::FILE_SHARED) {
+        let path = Path::new(OsStr::from_bytes(&entry.name));
+        let size = entry.vma.file_size.get();
+        let problem = match std::fs::metadata(path) {
+            Ok(meta) if meta.len() >= size => continue,
+            Ok(meta) => {
+                format!("mapped file {} has {} bytes, {size} at the checkpoint", path.display(), meta.len())
+            }
+            Err(error) => format!("mapped file {}: {error}", path.display()),
+        };
+        // A file that is mapped in several parts is told once.
+        let problem = fatal(problem);
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    problems
 }
 
 /// Access mode bits of open(2).
