@@ -19,12 +19,12 @@ impl Token {
 
     /// A token from 24 random bits.
     pub fn new(random: u32, stop: bool) -> Token {
-        Token(random << 8 | Token::MARK << 1 & 0xfe | u32::from(stop))
+        Token((random << 8) | (Token::MARK << 1) & 0xfe | u32::from(stop))
     }
 
     /// The token in a signal's value, if it is one.
     pub fn from_value(value: u32) -> Option<Token> {
-        (value >> 1 & 0x7f == Token::MARK).then_some(Token(value))
+        ((value >> 1) & 0x7f == Token::MARK).then_some(Token(value))
     }
 
     pub fn stop(self) -> bool {

@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn signal_lists() {
         let set = parse_signal_list(b"USR1,TERM").expect("a good list");
-        assert_eq!(set, 1 << 9 | 1 << 14);
+        assert_eq!(set, (1 << 9) | (1 << 14));
         assert!(contains(set, 10) && contains(set, 15) && !contains(set, 12));
         assert!(!contains(set, 0) && !contains(u64::MAX, 65));
         assert_eq!(parse_signal_list(b"64"), Some(1 << 63));

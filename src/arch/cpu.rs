@@ -12,7 +12,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 /// Components that can exist in XCR0.
 pub const MAX_COMPONENTS: usize = 32;
 /// Components that a task must ask for first (AMX); no 32-bit program has them.
-const ON_DEMAND: u64 = 1 << 17 | 1 << 18;
+const ON_DEMAND: u64 = (1 << 17) | (1 << 18);
 
 /// Offset and size of a component in the uncompacted xsave area.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,15 +88,15 @@ impl Cpu {
                 }
             }
         }
-        let has_fxsr = leaf1_d & 1 << 24 != 0;
-        let has_xsave = leaf1_c & 1 << 27 != 0; // OSXSAVE: the kernel uses it
+        let has_fxsr = leaf1_d & (1 << 24) != 0;
+        let has_xsave = leaf1_c & (1 << 27) != 0; // OSXSAVE: the kernel uses it
         let mut extents = [Extent::default(); MAX_COMPONENTS];
         let mut xcr0 = 3;
         if has_xsave {
             // SAFETY: OSXSAVE is set.
             xcr0 = unsafe { read_xcr0() } & !ON_DEMAND;
             for (i, extent) in extents.iter_mut().enumerate().skip(2) {
-                if xcr0 & 1 << i != 0 {
+                if xcr0 & (1 << i) != 0 {
                     let [size, offset, ..] = cpuid(0xd, i as u32);
                     *extent = Extent { offset, size };
                 }
@@ -126,7 +126,7 @@ impl Cpu {
     pub fn area_size(&self, set: u64) -> u32 {
         let mut size = 512 + 64;
         for (i, extent) in self.extents.iter().enumerate() {
-            if set & 1 << i != 0 {
+            if set & (1 << i) != 0 {
                 size = size.max(extent.offset + extent.size);
             }
         }

@@ -66,7 +66,7 @@ pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+    u64::from(u32_at(bytes, at)) | (u64::from(u32_at(bytes, at + 4)) << 32)
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
@@ -141,11 +141,8 @@ pub struct FpuParts<'a> {
 /// Takes the floating-point state apart. Components in their initial state are left out.
 pub fn read_fpu<'a>(fpstate: &'a [u8], cpu: &HostCpu) -> FpuParts<'a> {
     let has_xsave = u32_at(fpstate, fp::SW_RESERVED) == MAGIC1;
-    let (xfeatures, xstate_bv) = if has_xsave {
-        (u64_at(fpstate, fp::SW_XFEATURES), u64_at(fpstate, fp::XSTATE_BV))
-    } else {
-        (3, 3)
-    };
+    let (xfeatures, xstate_bv) =
+        if has_xsave { (u64_at(fpstate, fp::SW_XFEATURES), u64_at(fpstate, fp::XSTATE_BV)) } else { (3, 3) };
     let mut parts = [const { None }; super::cpu::MAX_COMPONENTS];
     let mut count = 0;
     for (i, slot) in parts.iter_mut().enumerate() {
@@ -154,7 +151,7 @@ pub fn read_fpu<'a>(fpstate: &'a [u8], cpu: &HostCpu) -> FpuParts<'a> {
             1 => fp::XMM..fp::XMM + SSE_SIZE as usize,
             _ => {
                 let extent = cpu.extents.get(i).copied().unwrap_or_default();
-                if (xfeatures & xstate_bv) & 1 << i == 0 || extent.size == 0 {
+                if (xfeatures & xstate_bv) & (1 << i) == 0 || extent.size == 0 {
                     continue;
                 }
                 let start = fp::XSAVE + extent.offset as usize;
@@ -190,22 +187,25 @@ pub fn component_entry(part: &Part<'_>, offset: usize) -> FpuComponent {
     }
 }
 
+/// Number and bytes of a component.
+pub type Stored<'a> = (u32, &'a [u8]);
+
 /// What a frame is made of.
 pub struct FrameParts<'a> {
     pub cpu: &'a Cpu,
     pub sigmask: u64,
     /// mxcsr, and (component, bytes) of what is not in its initial state; `None` without FPU state.
-    pub fpu: Option<(u32, &'a [(u32, &'a [u8])])>,
+    pub fpu: Option<(u32, &'a [Stored<'a>])>,
     /// sp, flags, size of the alternate stack.
     pub altstack: [u32; 3],
 }
 
 /// Bytes of floating-point state that a frame for this host needs.
-pub fn built_fpstate_size(host: &HostCpu, parts: &[(u32, &[u8])]) -> usize {
+pub fn built_fpstate_size(host: &HostCpu, parts: &[Stored<'_>]) -> usize {
     if !host.has_xsave {
         return fp::XSAVE + 512;
     }
-    let set = parts.iter().fold(3u64, |set, (id, _)| set | 1 << id);
+    let set = parts.iter().fold(3u64, |set, (id, _)| set | (1 << id));
     fp::XSAVE + host.area_size(set) as usize + 4
 }
 
@@ -274,7 +274,7 @@ pub fn fpstate_offset(at: u32) -> usize {
 }
 
 /// Most bytes that [`build`] needs for these components.
-pub fn built_size(host: &HostCpu, parts: &[(u32, &[u8])]) -> usize {
+pub fn built_size(host: &HostCpu, parts: &[Stored<'_>]) -> usize {
     FRAME_SIZE + 64 + built_fpstate_size(host, parts)
 }
 
@@ -299,7 +299,8 @@ mod tests {
         }
         let at = 0x1234_5670;
         let mut out = vec![0u8; built_size(&host, &parts)];
-        let frame = FrameParts { cpu: &cpu, sigmask: 0x8000_0000_0000_0001, fpu: Some((0x1f80, &parts)), altstack: [0; 3] };
+        let frame =
+            FrameParts { cpu: &cpu, sigmask: 0x8000_0000_0000_0001, fpu: Some((0x1f80, &parts)), altstack: [0; 3] };
         build(&mut out, at, &host, &frame);
         let back = read_cpu(&out[UCONTEXT..]);
         assert_eq!(back.as_bytes(), cpu.as_bytes());

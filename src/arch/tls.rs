@@ -56,11 +56,11 @@ pub fn ldt_entry(index: u32, raw: [u8; 8]) -> Option<TlsEntry> {
     }
     let [l0, l1, b0, b1, b2, access, high, b3] = raw;
     let base = u32::from_le_bytes([b0, b1, b2, b3]);
-    let limit = u32::from(l0) | u32::from(l1) << 8 | u32::from(high & 0xf) << 16;
+    let limit = u32::from(l0) | (u32::from(l1) << 8) | (u32::from(high & 0xf) << 16);
     let bit = |set: bool, flag: u32| if set { flag } else { 0 };
     // Type bits: 3 code, 2 expand-down or conforming, 1 writable or readable, 0 accessed.
     let flags = bit(high & 0x40 != 0, desc::SEG_32BIT)
-        | u32::from(access >> 2 & 3) << 1
+        | (u32::from((access >> 2) & 3) << 1)
         | bit(access & 2 == 0, desc::READ_EXEC_ONLY)
         | bit(high & 0x80 != 0, desc::LIMIT_IN_PAGES)
         | bit(access & 0x80 == 0, desc::SEG_NOT_PRESENT)

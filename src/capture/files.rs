@@ -76,8 +76,8 @@ fn look_at(slot: &mut FdSlot) -> Result<(), Failure> {
     let stat = fs::fstat(fd).map_err(|errno| fail!(errno, "cannot look at descriptor {fd}"))?;
     slot.dev = stat.dev();
     slot.ino = stat.ino;
-    slot.flags = fs::fcntl(fd, fs::F_GETFL, 0).map_err(|errno| fail!(errno, "cannot read flags of descriptor {fd}"))?
-        as u32;
+    slot.flags =
+        fs::fcntl(fd, fs::F_GETFL, 0).map_err(|errno| fail!(errno, "cannot read flags of descriptor {fd}"))? as u32;
     slot.pos = match u32::from(stat.mode) & S_IFMT {
         // O_PATH descriptors have no offset.
         S_IFREG | S_IFDIR => fs::seek_to(fd, 0, 1).unwrap_or(0),
@@ -114,17 +114,10 @@ fn find_sharing(fds: &mut [FdSlot]) -> u32 {
 /// Whether a pipe has both of its ends here, so that no restarting command can stand in for one.
 fn both_ends_here(slot: &FdSlot, fds: &[FdSlot]) -> bool {
     let access = |flags: u32| flags & fs::O_ACCMODE;
-    fds.iter().any(|other| {
-        (other.dev, other.ino) == (slot.dev, slot.ino) && access(other.flags) != access(slot.flags)
-    })
+    fds.iter().any(|other| (other.dev, other.ino) == (slot.dev, slot.ino) && access(other.flags) != access(slot.flags))
 }
 
-fn write_files(
-    stream: &mut Stream<'_>,
-    fds: &[FdSlot],
-    files: u32,
-    notices: &mut Notices<'_>,
-) -> Result<(), Failure> {
+fn write_files(stream: &mut Stream<'_>, fds: &[FdSlot], files: u32, notices: &mut Notices<'_>) -> Result<(), Failure> {
     let mut written = 0;
     for slot in fds.iter().filter(|slot| slot.first) {
         let fd = slot.fd;
@@ -167,7 +160,6 @@ fn write_files(
     debug_assert_eq!(written, files);
     Ok(())
 }
-
 
 fn classify(slot: &FdSlot, stat: &Statx, path: &mut Path, standard: bool, fds: &[FdSlot]) -> u32 {
     let same_file = |path: &mut Path| {

@@ -26,9 +26,10 @@ impl<'a> Notices<'a> {
         let end = self.used + HEAD + text.len();
         let Some(place) = self.buf.get_mut(self.used..end) else { return };
         let mut head = [0u8; HEAD];
-        for (to, from) in head.iter_mut().zip(
-            code.to_le_bytes().into_iter().chain((text.len() as u32).to_le_bytes()).chain(number.to_le_bytes()),
-        ) {
+        for (to, from) in head
+            .iter_mut()
+            .zip(code.to_le_bytes().into_iter().chain((text.len() as u32).to_le_bytes()).chain(number.to_le_bytes()))
+        {
             *to = from;
         }
         let (to_head, to_text) = place.split_at_mut(HEAD);

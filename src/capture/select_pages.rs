@@ -126,9 +126,10 @@ impl<'a> Selector<'a> {
     /// Code and small data files are kept whole.
     fn keeps_clean_pages(&self, vma: &VmaSlot) -> bool {
         vma.len() <= LARGE_DATA_FILE
-            || self.vmas.iter().any(|other| {
-                other.prot & process::PROT_EXEC != 0 && other.name(self.names) == vma.name(self.names)
-            })
+            || self
+                .vmas
+                .iter()
+                .any(|other| other.prot & process::PROT_EXEC != 0 && other.name(self.names) == vma.name(self.names))
     }
 
     /// Adds pages to the batch; joins them with the last run where they continue it. Returns how

@@ -25,7 +25,7 @@ pub fn capture_signals(
             handler: U64::new(action.handler.into()),
             flags: U64::new(action.flags.into()),
             restorer: U64::new(action.restorer.into()),
-            mask: U64::new(u64::from(action.mask[0]) | u64::from(action.mask[1]) << 32),
+            mask: U64::new(u64::from(action.mask[0]) | (u64::from(action.mask[1]) << 32)),
         };
     }
     stream.record(kind::SIGACTIONS, 0, &actions, &[])?;

@@ -36,6 +36,13 @@ pub fn task_size() -> u64 {
     if native || process::personality() & ADDR_LIMIT_3GB != 0 { 0xc000_0000 } else { 0xffff_e000 }
 }
 
+/// Resident memory of the process, bytes; 0 if it cannot be told.
+pub fn resident_bytes(buf: &mut [u8]) -> u64 {
+    let statm = fs::read_file(b"/proc/self/statm\0", buf).unwrap_or(&[]);
+    let mut fields = statm.split(|&b| b == b' ');
+    fields.nth(1).and_then(parse_dec).unwrap_or(0) * 4096
+}
+
 fn nul_terminated(field: &[u8]) -> &[u8] {
     field.split(|&b| b == 0).next().unwrap_or(&[])
 }
@@ -97,7 +104,7 @@ pub fn capture_task(stream: &mut Stream<'_>, context: &Context<'_>, buf: &mut [u
         umask: U32::new(umask as u32),
         personality: U32::new(process::personality()),
         threads: U32::new(number(b"Threads", parse_dec)),
-        dumpable: U32::new(process::prctl(process::PR_GET_DUMPABLE, 0, 0, 0, 0).unwrap_or(1) as u32),
+        dumpable: U32::new(context.dumpable),
     };
     stream.record(kind::TASK, 0, &task, &[])?;
     stream.bytes(kind::STRING, nul_terminated(&process::comm()))?;
@@ -150,12 +157,7 @@ fn capture_program(stream: &mut Stream<'_>, buf: &mut [u8]) -> Result<(), Failur
 }
 
 /// MM and the VMAs.
-pub fn write_mm(
-    stream: &mut Stream<'_>,
-    table: &VmaTable<'_>,
-    task_size: u64,
-    buf: &mut [u8],
-) -> Result<(), Failure> {
+pub fn write_mm(stream: &mut Stream<'_>, table: &VmaTable<'_>, task_size: u64, buf: &mut [u8]) -> Result<(), Failure> {
     let (first, second) = buf.split_at_mut(64 << 10);
     let auxv =
         fs::read_file(b"/proc/self/auxv\0", first).map_err(|errno| fail!(errno, "cannot read /proc/self/auxv"))?;
@@ -177,7 +179,12 @@ pub fn note_what_is_lost(context: &Context<'_>, notices: &mut Notices<'_>, buf: 
     }
     for (which, name) in [(0, "ITIMER_REAL"), (1, "ITIMER_VIRTUAL"), (2, "ITIMER_PROF")] {
         if process::itimer_is_armed(which) {
-            notice!(notices, code::STATE_NOT_SAVED, 0, "the timer {name} is not saved; it does not run after a restart");
+            notice!(
+                notices,
+                code::STATE_NOT_SAVED,
+                0,
+                "the timer {name} is not saved; it does not run after a restart"
+            );
         }
     }
     let timers = fs::read_file(b"/proc/self/timers\0", buf).unwrap_or(&[]);
@@ -191,6 +198,11 @@ pub fn note_what_is_lost(context: &Context<'_>, notices: &mut Notices<'_>, buf: 
     }
     let status = fs::read_file(b"/proc/self/status\0", buf).unwrap_or(&[]);
     if field(status, b"Seccomp").and_then(parse_hex).is_some_and(|mode| mode != 0) {
-        notice!(notices, code::STATE_NOT_SAVED, 0, "the seccomp filter is not saved; it is not in force after a restart");
+        notice!(
+            notices,
+            code::STATE_NOT_SAVED,
+            0,
+            "the seccomp filter is not saved; it is not in force after a restart"
+        );
     }
 }

@@ -114,9 +114,9 @@ impl<'a> VmaTable<'a> {
         let prot = bit(r == b'r', process::PROT_READ)
             | bit(w == b'w', process::PROT_WRITE)
             | bit(x == b'x', process::PROT_EXEC);
-        let (name, name_len) = self.intern(path).ok_or_else(
-            || refuse!(Errno::ENOMEM, "the names of the program's mappings take more than {} bytes", self.names.len()),
-        )?;
+        let (name, name_len) = self.intern(path).ok_or_else(|| {
+            refuse!(Errno::ENOMEM, "the names of the program's mappings take more than {} bytes", self.names.len())
+        })?;
         let slot = VmaSlot {
             start,
             end,

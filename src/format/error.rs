@@ -6,25 +6,56 @@ use std::fmt;
 /// Why an image cannot be read.
 #[derive(Debug)]
 pub enum FormatError {
-    Io { what: &'static str, offset: u64, error: std::io::Error },
+    Io {
+        what: &'static str,
+        offset: u64,
+        error: std::io::Error,
+    },
     /// No magic number at the start.
     NotAnImage,
-    OtherArch { arch: u16 },
-    OtherRevision { rev: u16 },
+    OtherArch {
+        arch: u16,
+    },
+    OtherRevision {
+        rev: u16,
+    },
     /// The stream ends inside a record, or before TAIL.
-    Torn { offset: u64 },
+    Torn {
+        offset: u64,
+    },
     /// The program could not finish the stream; its reason.
-    Aborted { reason: String },
-    Checksum { kind: u32, offset: u64 },
+    Aborted {
+        reason: String,
+    },
+    Checksum {
+        kind: u32,
+        offset: u64,
+    },
     /// Checksum of the pages of one run.
-    PageChecksum { addr: u64, offset: u64 },
+    PageChecksum {
+        addr: u64,
+        offset: u64,
+    },
     /// A length, count or constant of a record is not what it can be.
-    Malformed { kind: u32, offset: u64, field: &'static str, value: u64 },
-    UnknownRecord { kind: u32, offset: u64 },
+    Malformed {
+        kind: u32,
+        offset: u64,
+        field: &'static str,
+        value: u64,
+    },
+    UnknownRecord {
+        kind: u32,
+        offset: u64,
+    },
     /// A record that must be there, or there once, or in another place.
-    Order { kind: u32, what: &'static str },
+    Order {
+        kind: u32,
+        what: &'static str,
+    },
     /// Bytes after TAIL.
-    Trailing { offset: u64 },
+    Trailing {
+        offset: u64,
+    },
 }
 
 impl fmt::Display for FormatError {

@@ -146,11 +146,8 @@ impl<'a, R: ReadAt + ?Sized> Reader<'a, R> {
     fn check_start(&self) -> Result<(), FormatError> {
         const SIZE: usize = size_of::<RecordHead>() + size_of::<Header>();
         let mut start = [0u8; SIZE];
-        let got = self.source.read_at(&mut start, 0).map_err(|error| FormatError::Io {
-            what: "read",
-            offset: 0,
-            error,
-        })?;
+        let got =
+            self.source.read_at(&mut start, 0).map_err(|error| FormatError::Io { what: "read", offset: 0, error })?;
         let magic_at = size_of::<RecordHead>();
         if got < magic_at + 8 || start[magic_at..magic_at + 8] != MAGIC_HEAD.to_le_bytes() {
             return Err(FormatError::NotAnImage);
@@ -267,9 +264,7 @@ impl<'a, R: ReadAt + ?Sized> Reader<'a, R> {
     }
 
     fn check_tail(&mut self, record: &Record) -> Result<(), FormatError> {
-        let tail = Tail::read_from_prefix(&record.payload)
-            .map_err(|_| record.malformed("len", record.len.into()))?
-            .0;
+        let tail = Tail::read_from_prefix(&record.payload).map_err(|_| record.malformed("len", record.len.into()))?.0;
         if tail.magic.get() != MAGIC_TAIL {
             return Err(record.malformed("magic", tail.magic.get()));
         }

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Signals of Linux on x86.
 pub const NSIG: usize = 64;
 
-/// SIGACTIONS: 64 of these, signal 1 first. That of the trigger signals is as the program set it.
+/// SIGACTIONS: 64 of these, signal 1 first. For the trigger signals it is the library's handler.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct SigAction {

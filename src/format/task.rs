@@ -80,10 +80,9 @@ pub struct RestartInfo {
     pub valid: U32,
     /// Generation that was restarted.
     pub generation: U32,
-    /// Newest generation that exists in the directory, valid or not.
-    pub newest: U32,
+    pub reserved: U32,
     pub lock_fd: U32,
-    pub log_fd: U32,
+    pub reserved2: U32,
     /// 0 keeps the level of before; else 1 + the new level.
     pub log_level: U32,
     pub dir_len: U32,

@@ -24,9 +24,13 @@ pub trait Sink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError<E> {
     /// A record outgrew the buffer or the format's limit.
-    TooLarge { kind: u32 },
+    TooLarge {
+        kind: u32,
+    },
     /// Calls in the wrong order or page data of another length than announced.
-    Sequence { kind: u32 },
+    Sequence {
+        kind: u32,
+    },
     Sink(E),
 }
 

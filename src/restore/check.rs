@@ -83,8 +83,8 @@ fn check_machine(image: &Image, host: &Host, problems: &mut Problems) {
     let missing: Vec<&str> = FEATURE_NAMES
         .iter()
         .filter(|(word, bit, _)| {
-            let had = image.arch.features[*word].get() & 1 << bit != 0;
-            had && host.cpu.features[*word] & 1 << bit == 0
+            let had = image.arch.features[*word].get() & (1 << bit) != 0;
+            had && host.cpu.features[*word] & (1 << bit) == 0
         })
         .map(|(_, _, name)| *name)
         .collect();
@@ -184,8 +184,7 @@ const WRITE: u32 = 2;
 const EXEC: u32 = 4;
 
 fn inside(image: &Image, addr: u64, len: u64, prot: u32) -> bool {
-    vma_at(image, addr)
-        .is_some_and(|entry| addr + len <= entry.vma.end.get() && entry.vma.prot.get() & prot == prot)
+    vma_at(image, addr).is_some_and(|entry| addr + len <= entry.vma.end.get() && entry.vma.prot.get() & prot == prot)
 }
 
 /// Places in the saved memory that the restart itself uses.
@@ -204,8 +203,8 @@ fn check_places(image: &Image, _host: &Host, problems: &mut Problems) {
 }
 
 /// Flags of eflags that a program may have as it likes.
-const USER_FLAGS: u64 = 0x0001 | 0x0004 | 0x0010 | 0x0040 | 0x0080 | 0x0100 | 0x0400 | 0x0800 | 0x4000 | 0x1_0000
-    | 0x4_0000 | 0x20_0000;
+const USER_FLAGS: u64 =
+    0x0001 | 0x0004 | 0x0010 | 0x0040 | 0x0080 | 0x0100 | 0x0400 | 0x0800 | 0x4000 | 0x1_0000 | 0x4_0000 | 0x20_0000;
 /// IF and the bit that is always set.
 const FIXED_FLAGS: u64 = 0x0202;
 
@@ -280,12 +279,10 @@ fn check_registers(entry: &ThreadEntry, image: &Image, problems: &mut Problems) 
     }
     let first = entry.thread.gdt_first.get();
     let (user_cs, user_ds) = if first == 6 { (0x73, 0x7b) } else { (0x23, 0x2b) };
-    let in_ldt = |selector: u64| {
-        selector & 7 == 7 && image.ldt.iter().any(|entry| u64::from(entry.slot.get()) == selector >> 3)
-    };
+    let in_ldt =
+        |selector: u64| selector & 7 == 7 && image.ldt.iter().any(|entry| u64::from(entry.slot.get()) == selector >> 3);
     let in_tls = |selector: u64| {
-        selector & 7 == 3
-            && entry.tls.iter().any(|tls| u64::from(first + tls.slot.get()) == selector >> 3)
+        selector & 7 == 3 && entry.tls.iter().any(|tls| u64::from(first + tls.slot.get()) == selector >> 3)
     };
     if cpu.cs.get() != user_cs && !in_ldt(cpu.cs.get()) {
         problems.refuse(kind::CPU, "cs", cpu.cs.get());
@@ -293,9 +290,7 @@ fn check_registers(entry: &ThreadEntry, image: &Image, problems: &mut Problems) 
     if cpu.ss.get() != user_ds && !in_ldt(cpu.ss.get()) && !in_tls(cpu.ss.get()) {
         problems.refuse(kind::CPU, "ss", cpu.ss.get());
     }
-    for (name, selector) in
-        [("ds", cpu.ds.get()), ("es", cpu.es.get()), ("fs", cpu.fs.get()), ("gs", cpu.gs.get())]
-    {
+    for (name, selector) in [("ds", cpu.ds.get()), ("es", cpu.es.get()), ("fs", cpu.fs.get()), ("gs", cpu.gs.get())] {
         let known = selector == user_ds || selector == user_cs || in_ldt(selector) || in_tls(selector);
         if selector > 3 && !known {
             problems.refuse(kind::CPU, name, selector);
@@ -339,8 +334,8 @@ fn check_debug_registers(entry: &ThreadEntry, host: &Host, problems: &mut Proble
         return;
     }
     for (i, address) in addresses.into_iter().enumerate() {
-        let enabled = dr7 >> (2 * i) & 3 != 0;
-        let (kind_bits, len_bits) = (dr7 >> (16 + 4 * i) & 3, dr7 >> (18 + 4 * i) & 3);
+        let enabled = (dr7 >> (2 * i)) & 3 != 0;
+        let (kind_bits, len_bits) = ((dr7 >> (16 + 4 * i)) & 3, (dr7 >> (18 + 4 * i)) & 3);
         // An execute breakpoint has length 1; type 2 is for I/O, which programs cannot watch;
         // length code 2 means 8 bytes, for 64-bit programs only; watched data is aligned.
         let size = [1, 2, 8, 4][len_bits as usize];
@@ -368,7 +363,7 @@ fn check_fpu(entry: &ThreadEntry, host: &Host, problems: &mut Problems) {
     if mxcsr & !host.cpu.mxcsr_mask != 0 {
         problems.refuse(kind::CPU_FPU, "mxcsr", mxcsr.into());
     }
-    let stored = fpu.parts.iter().filter(|part| part.id < 64).fold(0u64, |set, part| set | 1 << part.id);
+    let stored = fpu.parts.iter().filter(|part| part.id < 64).fold(0u64, |set, part| set | (1 << part.id));
     if fpu.head.xstate_bv.get() & !(stored | 3) != 0 {
         problems.refuse(kind::CPU_FPU, "xstate_bv", fpu.head.xstate_bv.get());
     }
@@ -380,7 +375,7 @@ fn check_fpu(entry: &ThreadEntry, host: &Host, problems: &mut Problems) {
             1 => SSE_SIZE,
             id => host.cpu.extents.get(id as usize).map_or(0, |extent| extent.size),
         };
-        if part.id >= 32 || seen & 1 << part.id != 0 {
+        if part.id >= 32 || seen & (1 << part.id) != 0 {
             problems.refuse(kind::CPU_FPU, "component id", part.id.into());
             continue;
         }

@@ -170,8 +170,7 @@ impl Files {
             self.cuts.push((fd, file.size.get(), path.clone()));
         } else if real
             && (stat.size != file.size.get()
-                || (!writes
-                    && (stat.mtime.sec as u64, stat.mtime.nsec) != (file.mtime.get(), file.mtime_nsec.get())))
+                || (!writes && (stat.mtime.sec as u64, stat.mtime.nsec) != (file.mtime.get(), file.mtime_nsec.get())))
         {
             warn(format!("fd {}: {path} has changed since the checkpoint", list(users)));
         }
@@ -194,9 +193,8 @@ impl Files {
 
     fn device(&mut self, entry: &FileEntry, users: &[u32]) -> Result<RawFd, String> {
         let fd = self.reopen(entry, users)?;
-        let same = raw::fstat(fd).is_ok_and(|stat| {
-            u32::from(stat.mode) & S_IFMT == S_IFCHR && stat.rdev() == entry.file.rdev.get()
-        });
+        let same = raw::fstat(fd)
+            .is_ok_and(|stat| u32::from(stat.mode) & S_IFMT == S_IFCHR && stat.rdev() == entry.file.rdev.get());
         if same {
             Ok(fd)
         } else {
@@ -205,12 +203,7 @@ impl Files {
     }
 
     /// A terminal on another descriptor than 0, 1, 2: the controlling one, or what this command has.
-    fn terminal(
-        &mut self,
-        entry: &FileEntry,
-        users: &[u32],
-        warn: &mut dyn FnMut(String),
-    ) -> Result<RawFd, String> {
+    fn terminal(&mut self, entry: &FileEntry, users: &[u32], warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
         if let Ok(fd) = self.opened(b"/dev/tty\0", entry.file.flags.get() & REOPEN) {
             return Ok(fd);
         }
@@ -237,9 +230,7 @@ impl Files {
             unsafe { libc::pipe2(pair.as_mut_ptr(), libc::O_CLOEXEC) }
         } else {
             // SAFETY: as above.
-            unsafe {
-                libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())
-            }
+            unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr()) }
         };
         if result != 0 {
             return Err(format!("cannot make a closed pipe: {}", std::io::Error::last_os_error()));

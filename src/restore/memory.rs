@@ -22,24 +22,33 @@ use std::os::unix::fs::MetadataExt;
 pub enum Source {
     Anonymous,
     /// Shared memory; `continues` means that it is the next part of the mapping before.
-    SharedAnonymous { continues: bool },
+    SharedAnonymous {
+        continues: bool,
+    },
     /// Shared memory that is mapped elsewhere as well: the same memory as at address `same_as`.
-    SharedAlias { same_as: u64 },
+    SharedAlias {
+        same_as: u64,
+    },
     /// `fd` is the descriptor that the restorer maps from.
-    File { fd: RawFd, shared: bool },
+    File {
+        fd: RawFd,
+        shared: bool,
+    },
     /// The kernel's own pages, moved there instead of mapped.
     Kernel,
     /// Cannot be brought back: inaccessible.
     Nothing,
 }
 
+/// Pages that are read from the image: address, bytes, offset in the image.
+pub type Read = (u64, u64, u64);
+
 /// A mapping and how it is filled.
 #[derive(Clone, Debug)]
 pub struct Mapped {
     pub index: usize,
     pub source: Source,
-    /// (address, bytes, offset in the image).
-    pub reads: Vec<(u64, u64, u64)>,
+    pub reads: Vec<Read>,
 }
 
 /// A file that mappings refer to, opened once.
@@ -107,10 +116,10 @@ fn find_aliases(image: &Image, mapped: &mut [Mapped]) {
             .iter()
             .find(|wider| wider.object == window.object && wider.from <= window.from && window.to <= wider.to);
         let Some(wider) = wider else { continue };
-        for index in window.first..=window.last {
-            let offset = image.vmas[index].vma.offset.get();
-            mapped[index].source = Source::SharedAlias { same_as: wider.start + (offset - wider.from) };
-            mapped[index].reads.clear();
+        for part in &mut mapped[window.first..=window.last] {
+            let offset = image.vmas[part.index].vma.offset.get();
+            part.source = Source::SharedAlias { same_as: wider.start + (offset - wider.from) };
+            part.reads.clear();
         }
     }
 }
@@ -147,7 +156,7 @@ impl Sources<'_> {
     }
 
     /// Opens a mapped file once for each way of access.
-    fn open(&mut self, path: &[u8], write: bool) -> Result<(&File, RawFd, u64, (i64, i64)), String> {
+    fn open(&mut self, path: &[u8], write: bool) -> Result<&Opened, String> {
         let raise = &mut self.raise;
         let entry = self.opened.entry((path.to_vec(), write)).or_insert_with(|| {
             let shown = String::from_utf8_lossy(path);
@@ -161,29 +170,26 @@ impl Sources<'_> {
             Ok(Opened { file, fd, size: meta.len(), mtime: (meta.mtime(), meta.mtime_nsec()) })
         });
         match entry {
-            Ok(opened) => Ok((&opened.file, opened.fd, opened.size, opened.mtime)),
+            Ok(opened) => Ok(opened),
             Err(message) => Err(message.clone()),
         }
     }
 
-    fn private_file(
-        &mut self,
-        entry: &VmaEntry,
-        runs: &[StoredRun],
-    ) -> Result<(Source, Vec<(u64, u64, u64)>), String> {
+    fn private_file(&mut self, entry: &VmaEntry, runs: &[StoredRun]) -> Result<(Source, Vec<Read>), String> {
         let vma = &entry.vma;
         let complete = is_complete(entry, runs);
         let unreadable = vma.prot.get() == 0;
         let source = self.source;
         let opened = self.open(&entry.name, false);
-        let (file, fd, size, mtime) = match opened {
+        let Opened { file, fd, size, mtime } = match opened {
             Ok(opened) => opened,
             // All of it is in the image: the file is not needed.
             Err(_) if complete || unreadable => return Ok((Source::Anonymous, whole(runs))),
             Err(message) => return Err(message),
         };
-        let same = size == vma.file_size.get()
-            && mtime == (vma.file_mtime.get() as i64, i64::from(vma.file_mtime_nsec.get()));
+        let (fd, size, mtime) = (*fd, *size, *mtime);
+        let same =
+            size == vma.file_size.get() && mtime == (vma.file_mtime.get() as i64, i64::from(vma.file_mtime_nsec.get()));
         if !complete && !unreadable && !same {
             return Err(format!(
                 "the mapped file {} has changed since the checkpoint, and parts that were not in memory are needed",
@@ -202,18 +208,15 @@ impl Sources<'_> {
         Ok((Source::File { fd, shared: false }, reads))
     }
 
-    fn shared_file(
-        &mut self,
-        entry: &VmaEntry,
-        runs: &[StoredRun],
-    ) -> Result<(Source, Vec<(u64, u64, u64)>), String> {
+    fn shared_file(&mut self, entry: &VmaEntry, runs: &[StoredRun]) -> Result<(Source, Vec<Read>), String> {
         let vma = &entry.vma;
         let shown = String::from_utf8_lossy(&entry.name).into_owned();
         let write = vma.prot.get() & 2 != 0;
         // A mapping that can only be read now may be made writable later if the file allowed it.
         let writable = write || self.open(&entry.name, true).is_ok();
         let source = self.source;
-        let (file, fd, size, mtime) = self.open(&entry.name, writable)?;
+        let Opened { file, fd, size, mtime } = self.open(&entry.name, writable)?;
+        let (fd, size, mtime) = (*fd, *size, *mtime);
         if size < vma.file_size.get() {
             return Err(format!(
                 "the mapped file {shown} is shorter than at the checkpoint: {size} bytes instead of {}",
@@ -231,7 +234,7 @@ impl Sources<'_> {
     }
 }
 
-fn whole(runs: &[StoredRun]) -> Vec<(u64, u64, u64)> {
+fn whole(runs: &[StoredRun]) -> Vec<Read> {
     runs.iter().map(|run| (run.addr, run.bytes, run.offset)).collect()
 }
 
@@ -259,21 +262,14 @@ fn continues_shared(previous: &VmaEntry, entry: &VmaEntry) -> bool {
 }
 
 /// Adds the pages of a run that differ from the file's.
-fn differing(
-    image: &File,
-    file: &File,
-    run: &StoredRun,
-    file_offset: u64,
-    out: &mut Vec<(u64, u64, u64)>,
-) -> Result<(), String> {
+fn differing(image: &File, file: &File, run: &StoredRun, file_offset: u64, out: &mut Vec<Read>) -> Result<(), String> {
     const CHUNK: usize = 256 << 10;
     let mut ours = vec![0; CHUNK];
     let mut theirs = vec![0; CHUNK];
     let mut done = 0;
     while done < run.bytes {
         let n = (run.bytes - done).min(CHUNK as u64) as usize;
-        fill(image, &mut ours[..n], run.offset + done)
-            .map_err(|error| format!("cannot read the image: {error}"))?;
+        fill(image, &mut ours[..n], run.offset + done).map_err(|error| format!("cannot read the image: {error}"))?;
         theirs[..n].fill(0);
         fill(file, &mut theirs[..n], file_offset + done)
             .map_err(|error| format!("cannot read a mapped file: {error}"))?;
@@ -324,4 +320,3 @@ pub fn read_pages(image: &Image, source: &File, start: u64, end: u64) -> Result<
     }
     Ok(out)
 }
-

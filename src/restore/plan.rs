@@ -29,6 +29,8 @@ pub struct Inputs<'a> {
     pub region: Region,
     pub info: &'a RestartInfo,
     pub task_size: u64,
+    /// [`MM_MAP_64`] or [`MM_MAP_32`].
+    pub mm_map_size: u32,
 }
 
 /// The restorer's memory.
@@ -123,8 +125,7 @@ fn restore_mapping(inputs: &Inputs<'_>, mapped: &Mapped, entry: &VmaEntry, steps
     let prot = vma.prot.get();
     let flags = vma.flags.get();
     let has = |flag: u64, value: u32| if flags & flag != 0 { value } else { 0 };
-    let while_filling =
-        if mapped.reads.is_empty() { prot } else { prot | process::PROT_READ | process::PROT_WRITE };
+    let while_filling = if mapped.reads.is_empty() { prot } else { prot | process::PROT_READ | process::PROT_WRITE };
     let anonymous = process::MAP_ANONYMOUS | process::MAP_FIXED;
     let private = process::MAP_PRIVATE
         | has(vma_flag::GROWSDOWN, process::MAP_GROWSDOWN)
@@ -238,24 +239,43 @@ fn restore_attributes(mapped: &Mapped, entry: &VmaEntry, steps: &mut Steps) {
     }
 }
 
-/// PR_SET_MM_MAP. A 64-bit kernel wants its own layout of the structure from a 32-bit task as well:
-/// eleven addresses, the auxiliary vector's address as u64, its size, and a descriptor.
+/// Sizes of the structure for PR_SET_MM_MAP: a 64-bit kernel wants its own layout from a 32-bit task
+/// as well.
+pub const MM_MAP_64: u32 = 104;
+pub const MM_MAP_32: u32 = 100;
+
+/// PR_SET_MM_MAP: eleven addresses, the auxiliary vector's address, its size, and a descriptor.
 fn restore_mm(inputs: &Inputs<'_>, steps: &mut Steps) {
     let mm = &inputs.image.mm;
     let auxv = steps.bytes(&inputs.image.auxv);
     let mut map = Vec::with_capacity(104);
     for value in [
-        mm.start_code, mm.end_code, mm.start_data, mm.end_data, mm.start_brk, mm.brk, mm.start_stack, mm.arg_start,
-        mm.arg_end, mm.env_start, mm.env_end,
+        mm.start_code,
+        mm.end_code,
+        mm.start_data,
+        mm.end_data,
+        mm.start_brk,
+        mm.brk,
+        mm.start_stack,
+        mm.arg_start,
+        mm.arg_end,
+        mm.env_start,
+        mm.env_end,
     ] {
         map.extend_from_slice(value.as_bytes());
     }
-    map.extend_from_slice(&u64::from(auxv).to_le_bytes());
+    if inputs.mm_map_size == MM_MAP_64 {
+        map.extend_from_slice(&u64::from(auxv).to_le_bytes());
+    } else {
+        map.extend_from_slice(&auxv.to_le_bytes());
+    }
     map.extend_from_slice(&(inputs.image.auxv.len() as u32).to_le_bytes());
     map.extend_from_slice(&u32::MAX.to_le_bytes());
     let at = steps.bytes(&map);
-    steps.explain("cannot set the layout of the address space (prctl PR_SET_MM_MAP; the kernel needs \
-                   CONFIG_CHECKPOINT_RESTORE)");
+    steps.explain(
+        "cannot set the layout of the address space (prctl PR_SET_MM_MAP; the kernel needs \
+                   CONFIG_CHECKPOINT_RESTORE)",
+    );
     steps.call(nr::PRCTL, &[process::PR_SET_MM, process::PR_SET_MM_MAP, at, map.len() as u32, 0]);
 }
 
@@ -348,13 +368,9 @@ fn restore_descriptors(inputs: &Inputs<'_>, entry: &ThreadEntry, steps: &mut Ste
 
 /// Builds the signal frame that rt_sigreturn takes the registers from, where the checkpoint's own
 /// frame was: memory below the stack pointer that the program does not use. Returns esp for it.
-fn place_frame(
-    inputs: &Inputs<'_>,
-    entry: &ThreadEntry,
-    altstack: [u32; 3],
-    steps: &mut Steps,
-) -> Result<u32, String> {
-    let parts: Vec<(u32, &[u8])> = entry.fpu.iter().flat_map(|fpu| &fpu.parts).map(|part| (part.id, part.bytes.as_slice())).collect();
+fn place_frame(inputs: &Inputs<'_>, entry: &ThreadEntry, altstack: [u32; 3], steps: &mut Steps) -> Result<u32, String> {
+    let parts: Vec<(u32, &[u8])> =
+        entry.fpu.iter().flat_map(|fpu| &fpu.parts).map(|part| (part.id, part.bytes.as_slice())).collect();
     let size = frame::built_size(inputs.host, &parts);
     let end = entry.thread.frame_addr.get() + u64::from(entry.thread.frame_size.get());
     let at = (end - size as u64) & !15;

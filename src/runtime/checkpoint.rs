@@ -14,9 +14,12 @@ use crate::format::task::RestartInfo;
 use crate::sys::log::{Level, log};
 use crate::sys::text::Bytes;
 use crate::sys::{Text, process};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
+
+/// The request that was served last.
+static LAST_TOKEN: AtomicU32 = AtomicU32::new(0);
 
 /// A committed image.
 #[derive(Clone, Copy)]
@@ -32,10 +35,17 @@ pub fn serve(request: &mut Request, scratch: &mut Scratch) {
     let config = unsafe { config::config() };
     adopt_restart(config);
     lock::adopt_fork(config);
-    request.stop = config.stops & 1 << (request.signal - 1) != 0 || request.token.is_some_and(|token| token.stop());
+    request.stop = config.stops & (1 << (request.signal - 1)) != 0 || request.token.is_some_and(|token| token.stop());
     // Signals of the job reach its descendants as well; those take nothing by themselves.
     if config.passive && request.token.is_none() && !request.by_call {
         return;
+    }
+    if let Some(token) = request.token {
+        // The command asks again until it hears something; what it asked twice is served once.
+        if LAST_TOKEN.swap(token.0, Ordering::Relaxed) == token.0 {
+            return;
+        }
+        send(request, &mut empty_reply(status::PROGRESS), b"");
     }
     match take(config, request, scratch) {
         Ok(written) => {
@@ -62,7 +72,7 @@ pub fn serve(request: &mut Request, scratch: &mut Scratch) {
 fn take(config: &mut config::Config, request: &Request, scratch: &mut Scratch) -> Result<Written, Failure> {
     let ignored_children = children::check(config.ignore_children, scratch.text)?;
     quiesce::check_single_thread(scratch.text)?;
-    let _dumpable = quiesce::Dumpable::ensure();
+    let dumpable = quiesce::Dumpable::ensure();
     lock::ensure(config)?;
     let target = commit::Target::open(config, scratch.lines)?;
     // What the image holds of this library is the state after a restart: committed, not busy.
@@ -70,7 +80,7 @@ fn take(config: &mut config::Config, request: &Request, scratch: &mut Scratch) -
     config.generation = target.generation;
     config::GENERATION.store(target.generation, Ordering::Relaxed);
     config::end();
-    let result = write(config, request, scratch, &target, ignored_children)
+    let result = write(config, request, scratch, &target, ignored_children, dumpable.value)
         .and_then(|summary| target.commit(config).map(|path| (summary, path)));
     config::BUSY.store(1, Ordering::Relaxed);
     match result {
@@ -93,6 +103,7 @@ fn write(
     scratch: &mut Scratch,
     target: &commit::Target,
     ignored_children: u32,
+    dumpable: u32,
 ) -> Result<Summary, Failure> {
     let own_signals = config.triggers | config.stops;
     let own_fds = [config.lock_fd, target.dir_fd(), target.image_fd()];
@@ -116,6 +127,7 @@ fn write(
             trigger: config::trigger_signal().unwrap_or(0),
         },
         ignored_children,
+        dumpable,
         image_fd: target.image_fd(),
         image_path: target.path(),
     };

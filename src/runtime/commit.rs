@@ -92,12 +92,7 @@ impl Target {
 }
 
 /// Calls `each` for every `NAME.NNNNNN.ckpt` in a directory.
-fn each_generation(
-    dir: &fs::OwnedFd,
-    name: &[u8],
-    buf: &mut [u8],
-    mut each: impl FnMut(u32),
-) -> Result<(), Errno> {
+fn each_generation(dir: &fs::OwnedFd, name: &[u8], buf: &mut [u8], mut each: impl FnMut(u32)) -> Result<(), Errno> {
     fs::seek_to(dir.0, 0, 0)?;
     fs::for_each_name(dir.0, buf, |entry| {
         let generation = entry

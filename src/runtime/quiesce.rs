@@ -10,16 +10,17 @@ pub fn check_single_thread(buf: &mut [u8]) -> Result<(), Failure> {
         .map_err(|errno| fail!(errno, "cannot read /proc/self/status (is /proc mounted?)"))?;
     match field(status, b"Threads").and_then(parse_dec) {
         Some(1) => Ok(()),
-        Some(n) => Err(refuse!(
-            Errno::EOPNOTSUPP,
-            "the program has {n} threads; this version saves programs with one thread"
-        )),
+        Some(n) => {
+            Err(refuse!(Errno::EOPNOTSUPP, "the program has {n} threads; this version saves programs with one thread"))
+        }
         None => Err(refuse!(Errno::EIO, "/proc/self/status does not tell the number of threads")),
     }
 }
 
 /// Makes the process's /proc files readable to itself for the duration of a checkpoint.
 pub struct Dumpable {
+    /// What the program had set.
+    pub value: u32,
     restore: Option<usize>,
 }
 
@@ -29,9 +30,10 @@ impl Dumpable {
         match process::prctl(process::PR_GET_DUMPABLE, 0, 0, 0, 0) {
             Ok(0) => {
                 let changed = process::prctl(process::PR_SET_DUMPABLE, 1, 0, 0, 0).is_ok();
-                Dumpable { restore: changed.then_some(0) }
+                Dumpable { value: 0, restore: changed.then_some(0) }
             }
-            _ => Dumpable { restore: None },
+            Ok(value) => Dumpable { value: value as u32, restore: None },
+            Err(_) => Dumpable { value: 1, restore: None },
         }
     }
 }

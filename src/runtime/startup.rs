@@ -163,9 +163,10 @@ fn set_up_log(start: &Start) -> Result<(), Message> {
     let Some(file) = parts.next() else { return Ok(()) };
     let path = absolute(file).ok_or_else(|| text!("SELFCKPT_LOG={}: the path is too long", Bytes(value)))?;
     let mut terminated = path;
-    let opened = terminated.as_path().ok_or(Errno::ENAMETOOLONG).and_then(|path| {
-        fs::open(path, fs::O_WRONLY | fs::O_APPEND | fs::O_CREAT | fs::O_CLOEXEC, 0o600)
-    });
+    let opened = terminated
+        .as_path()
+        .ok_or(Errno::ENAMETOOLONG)
+        .and_then(|path| fs::open(path, fs::O_WRONLY | fs::O_APPEND | fs::O_CREAT | fs::O_CLOEXEC, 0o600));
     match opened {
         Ok(fd) => fs::close(fd),
         Err(errno) => return Err(text!("SELFCKPT_LOG={}: cannot open the file: {errno}", Bytes(value))),
@@ -224,13 +225,14 @@ fn read_settings(start: &Start, config: &mut config::Config) -> Result<(), Messa
         config.triggers = 1 << (signal - 1);
     }
     if let Some(value) = start.env(b"SELFCKPT_STOP_SIGNAL") {
-        config.stops = settings::parse_signal_list(value)
-            .ok_or_else(|| bad("SELFCKPT_STOP_SIGNAL", value, "not a comma list of signals that a program can catch"))?;
+        config.stops = settings::parse_signal_list(value).ok_or_else(|| {
+            bad("SELFCKPT_STOP_SIGNAL", value, "not a comma list of signals that a program can catch")
+        })?;
     }
     if let Some(value) = start.env(b"SELFCKPT_STOP_CODE") {
         config.stop_code = settings::parse_number(value)
-            .filter(|&code| code <= 255)
-            .ok_or_else(|| bad("SELFCKPT_STOP_CODE", value, "not an exit code from 0 to 255"))?
+            .filter(|code| (1..=255).contains(code))
+            .ok_or_else(|| bad("SELFCKPT_STOP_CODE", value, "not an exit code from 1 to 255"))?
             as u32;
     }
     match start.env(b"SELFCKPT_CHILDREN") {
@@ -340,11 +342,5 @@ fn parent_of(pid: u32) -> Option<u32> {
 
 /// Logs that the library is there, for `debug`.
 fn announce(config: &config::Config) {
-    log!(
-        Debug,
-        "pid {}: images go to {}/{}",
-        config.pid,
-        Bytes(config.dir.as_bytes()),
-        Bytes(config.name.as_bytes())
-    );
+    log!(Debug, "pid {}: images go to {}/{}", config.pid, Bytes(config.dir.as_bytes()), Bytes(config.name.as_bytes()));
 }

@@ -5,9 +5,9 @@
 use super::startup::{self, Start};
 use super::{config, lock, period};
 use crate::catalog::{self, Chosen};
+use crate::format::PAGE;
 use crate::format::image::Image;
 use crate::format::task::RestartInfo;
-use crate::format::PAGE;
 use crate::restore::check::{self, Host};
 use crate::restore::files::Files;
 use crate::restore::memory::{self, Mapped};
@@ -21,6 +21,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use zerocopy::little_endian::U32;
 
@@ -59,7 +60,7 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
         }
         log!(Info, "{}", problem.text);
     }
-    check_credentials(&image)?;
+    check_credentials(&image, &source)?;
 
     let (dir, lock_fd) = take_name(&path, &image)?;
     let inherit = match start.env(b"SELFCKPT_STDIO") {
@@ -99,7 +100,7 @@ fn adopt_layout(image: &Image, start: &Start) -> Result<(), String> {
         .map_err(|errno| format!("cannot set the personality {wanted:#x}: {errno}"))?;
     let (argv, envp) = start.vectors();
     // SAFETY: a path with its NUL and the two vectors that the kernel passed to this process.
-    let Err(errno) = (unsafe { call!(nr::EXECVE, b"/proc/self/exe\0".as_ptr(), argv, envp) }) else {
+    let Err(errno) = (unsafe { call!(nr::EXECVE, c"/proc/self/exe".as_ptr(), argv, envp) }) else {
         return Err("executing the program again returned".to_string());
     };
     Err(format!("cannot execute the program again with personality {wanted:#x}: {errno}"))
@@ -121,10 +122,15 @@ fn check_program(image: &Image) -> Result<(), String> {
     ))
 }
 
-fn check_credentials(image: &Image) -> Result<(), String> {
+/// An image holds another process's memory and what it may do: it is taken from its owner only.
+fn check_credentials(image: &Image, source: &File) -> Result<(), String> {
     let (here, there) = (process::geteuid(), image.task.euid.get());
     if here != there {
-        log!(Info, "the image was taken as user {there}, it is restarted as user {here}");
+        return Err(format!("the image was taken as user {there}, this is user {here}"));
+    }
+    let meta = source.metadata().map_err(|error| format!("cannot look at it: {error}"))?;
+    if meta.uid() != here && meta.uid() != 0 {
+        return Err(format!("the image belongs to user {}, this is user {here}", meta.uid()));
     }
     Ok(())
 }
@@ -189,9 +195,9 @@ fn restart_info(dir: &Path, image: &Image, lock_fd: i32, start: &Start) -> Resul
     let mut info = RestartInfo {
         valid: U32::new(1),
         generation: image.runtime.generation,
-        newest: image.runtime.generation,
+        reserved: U32::new(0),
         lock_fd: U32::new(lock_fd as u32),
-        log_fd: U32::new(0),
+        reserved2: U32::new(0),
         log_level: U32::new(start.env(b"SELFCKPT_LOG").map_or(0, |_| 1 + crate::sys::log::level())),
         dir_len: U32::new(dir.len() as u32),
         name_len: U32::new(image.name.len() as u32),
@@ -215,6 +221,7 @@ struct Prepared {
     blob_at: u32,
     blob_room: usize,
     steps_room: usize,
+    mm_map_size: u32,
 }
 
 const CODE: u64 = PAGE;
@@ -253,7 +260,21 @@ fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Re
         blob_at: (start + CODE + STACK + steps_len) as u32,
         blob_room,
         steps_room,
+        mm_map_size: mm_map_size()?,
     })
+}
+
+/// Asks the kernel whether, and in which layout, it takes the addresses of heap, stack and arguments.
+fn mm_map_size() -> Result<u32, String> {
+    let mut size = 0u32;
+    let asked = process::prctl(process::PR_SET_MM, process::PR_SET_MM_MAP_SIZE as usize, &raw mut size as usize, 0, 0);
+    match (asked, size) {
+        (Ok(_), plan::MM_MAP_64 | plan::MM_MAP_32) => Ok(size),
+        (Ok(_), size) => Err(format!("this kernel wants {size} bytes for prctl(PR_SET_MM_MAP), which is not known")),
+        (Err(errno), _) => {
+            Err(format!("this kernel lacks prctl(PR_SET_MM_MAP): {errno}; it needs CONFIG_CHECKPOINT_RESTORE"))
+        }
+    }
 }
 
 /// Maps `len` bytes where neither this process nor the image has anything.
@@ -277,7 +298,7 @@ fn go(
     close: &[i32],
     info: &RestartInfo,
 ) -> Result<std::convert::Infallible, String> {
-    let Prepared { mapped, vdso, vdso_temporary, region, blob_at, blob_room, steps_room } = prepared;
+    let Prepared { mapped, vdso, vdso_temporary, region, blob_at, blob_room, steps_room, mm_map_size } = prepared;
     let inputs = plan::Inputs {
         image,
         host: &host.cpu,
@@ -289,6 +310,7 @@ fn go(
         region,
         info,
         task_size: host.task_size,
+        mm_map_size,
     };
     let mut steps = Steps::new(blob_at, blob_room);
     plan::write_plan(&inputs, &mut steps)?;
@@ -318,5 +340,7 @@ fn go(
     let _ = unsafe { call!(nr::SET_ROBUST_LIST, 0, 12) };
     // SAFETY: the region holds the code and the plan, the plan leaves it alone until its last step,
     // all signals are blocked.
-    unsafe { restorer::run(region.start as usize, first_step as usize, (u64::from(region.start) + CODE + STACK) as usize) }
+    unsafe {
+        restorer::run(region.start as usize, first_step as usize, (u64::from(region.start) + CODE + STACK) as usize)
+    }
 }

@@ -39,15 +39,8 @@ pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext
     let token = if info.code() == SI_QUEUE { Token::from_value(info.value()) } else { None };
     // SAFETY: the kernel passes the ucontext of its frame.
     let frame = unsafe { Frame::new(ucontext) };
-    let mut request = Request {
-        signal: signal as u32,
-        token,
-        by_call,
-        stop: false,
-        frame,
-        started: process::now(),
-        scratch: 0,
-    };
+    let mut request =
+        Request { signal: signal as u32, token, by_call, stop: false, frame, started: process::now(), scratch: 0 };
     if config::BLOCKED.load(Ordering::Relaxed) != 0 {
         refuse_blocked(&request);
         return;
@@ -105,7 +98,7 @@ pub fn install(set: u64) -> Result<(), Errno> {
         mask: [u32::MAX; 2],
     };
     for signal in 1..=64u32 {
-        if set & 1 << (signal - 1) != 0 {
+        if set & (1 << (signal - 1)) != 0 {
             process::sigaction(signal, Some(&action)).inspect_err(|errno| {
                 log!(Error, "cannot install the handler of signal {signal}: {errno}");
             })?;

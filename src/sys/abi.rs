@@ -49,13 +49,12 @@ impl Statx {
 
 /// A device number as images store it: major in the upper, minor in the lower 32 bits.
 pub const fn makedev(major: u32, minor: u32) -> u64 {
-    (major as u64) << 32 | minor as u64
+    ((major as u64) << 32) | minor as u64
 }
 
 pub const S_IFMT: u32 = 0o170_000;
 pub const S_IFSOCK: u32 = 0o140_000;
 pub const S_IFREG: u32 = 0o100_000;
-pub const S_IFBLK: u32 = 0o060_000;
 pub const S_IFDIR: u32 = 0o040_000;
 pub const S_IFCHR: u32 = 0o020_000;
 pub const S_IFIFO: u32 = 0o010_000;
@@ -87,19 +86,8 @@ pub const SA_ONSTACK: u32 = 0x0800_0000;
 pub const SA_RESTART: u32 = 0x1000_0000;
 pub const SA_RESTORER: u32 = 0x0400_0000;
 
-/// `stack_t`.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-pub struct StackT {
-    pub sp: u32,
-    pub flags: u32,
-    pub size: u32,
-}
-const _: () = assert!(size_of::<StackT>() == 12);
-
-pub const SS_ONSTACK: u32 = 1;
+/// `ss_flags` of `stack_t`.
 pub const SS_DISABLE: u32 = 2;
-pub const SS_AUTODISARM: u32 = 1 << 31;
 
 /// `siginfo_t`, of which the library reads the first words only.
 #[derive(Clone, Copy)]
@@ -203,7 +191,6 @@ mod tests {
     #[test]
     fn agrees_with_libc() {
         assert_eq!(size_of::<libc::statx>(), size_of::<Statx>());
-        assert_eq!(size_of::<libc::stack_t>(), size_of::<StackT>());
         assert_eq!(size_of::<libc::siginfo_t>(), size_of::<Siginfo>());
         assert_eq!(size_of::<libc::utsname>(), size_of::<Utsname>());
         assert_eq!(size_of::<libc::iovec>(), size_of::<Iovec>());

@@ -9,7 +9,6 @@ pub const O_WRONLY: u32 = 1;
 pub const O_RDWR: u32 = 2;
 pub const O_ACCMODE: u32 = 3;
 pub const O_CREAT: u32 = 0o100;
-pub const O_EXCL: u32 = 0o200;
 pub const O_NOCTTY: u32 = 0o400;
 pub const O_TRUNC: u32 = 0o1000;
 pub const O_APPEND: u32 = 0o2000;
@@ -79,9 +78,8 @@ pub fn read(fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
 pub fn pread(fd: i32, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
     loop {
         // SAFETY: the kernel writes at most `buf.len()` bytes into `buf`.
-        let result = unsafe {
-            call!(nr::PREAD64, fd, buf.as_mut_ptr(), buf.len(), offset as u32, (offset >> 32) as u32)
-        };
+        let result =
+            unsafe { call!(nr::PREAD64, fd, buf.as_mut_ptr(), buf.len(), offset as u32, (offset >> 32) as u32) };
         match result {
             Err(Errno::EINTR) => {}
             other => return other,

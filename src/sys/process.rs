@@ -1,7 +1,7 @@
 //! [SIGNAL, NORMAL] The process itself: identity, memory, signals, time.
 #![allow(unsafe_code)] // Raw calls; every pointer comes from a reference of the right type.
 
-use super::abi::{KernelSigaction, Siginfo, StackT, Timespec64, UserDesc, Utsname};
+use super::abi::{KernelSigaction, Siginfo, Timespec64, UserDesc, Utsname};
 use super::{Errno, call, nr};
 
 pub const PROT_NONE: u32 = 0;
@@ -14,17 +14,14 @@ pub const MAP_FIXED: u32 = 0x10;
 pub const MAP_ANONYMOUS: u32 = 0x20;
 pub const MAP_GROWSDOWN: u32 = 0x100;
 pub const MAP_NORESERVE: u32 = 0x4000;
-pub const MAP_STACK: u32 = 0x20000;
 pub const MAP_FIXED_NOREPLACE: u32 = 0x10_0000;
 
 pub const CLOCK_REALTIME: u32 = 0;
 pub const CLOCK_MONOTONIC: u32 = 1;
 
-pub const SIG_BLOCK: u32 = 0;
 pub const SIG_UNBLOCK: u32 = 1;
 pub const SIG_SETMASK: u32 = 2;
 
-pub const PR_SET_PDEATHSIG: u32 = 1;
 pub const PR_GET_DUMPABLE: u32 = 3;
 pub const PR_SET_DUMPABLE: u32 = 4;
 pub const PR_SET_NAME: u32 = 15;
@@ -184,13 +181,6 @@ pub fn queue_signal(pid: u32, tid: Option<u32>, info: &Siginfo) -> Result<(), Er
     }
 }
 
-pub fn altstack() -> StackT {
-    let mut out = StackT::default();
-    // SAFETY: `out` takes the current one; nothing is changed.
-    let _ = unsafe { call!(nr::SIGALTSTACK, 0, &raw mut out) };
-    out
-}
-
 pub fn get_thread_area(entry: u32) -> Result<UserDesc, Errno> {
     let mut desc = UserDesc { entry_number: entry, ..UserDesc::default() };
     // SAFETY: `desc` has the kernel's layout.
@@ -273,8 +263,6 @@ pub fn send_datagram(address: &[u8], payload: &[u8]) -> Result<(), Errno> {
     let fd = unsafe { call!(nr::SOCKET, u32::from(AF_UNIX), SOCK_DGRAM | SOCK_CLOEXEC, 0) }?;
     let fd = super::fs::OwnedFd(fd as i32);
     // SAFETY: the kernel reads the payload and the address.
-    unsafe {
-        call!(nr::SENDTO, fd.0, payload.as_ptr(), payload.len(), MSG_DONTWAIT_NOSIGNAL, name.as_ptr(), end)
-    }
-    .map(drop)
+    unsafe { call!(nr::SENDTO, fd.0, payload.as_ptr(), payload.len(), MSG_DONTWAIT_NOSIGNAL, name.as_ptr(), end) }
+        .map(drop)
 }

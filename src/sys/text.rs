@@ -29,10 +29,6 @@ impl<const N: usize> Text<N> {
         }
     }
 
-    pub fn clear(&mut self) {
-        self.len = 0;
-    }
-
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])
     }

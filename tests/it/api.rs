@@ -5,8 +5,7 @@ use crate::common::Spec;
 /// The number that a line of the result holds.
 fn number(text: &str, word: &str) -> i32 {
     let line = text.lines().find_map(|line| line.strip_prefix(word));
-    line.and_then(|rest| rest.trim().parse().ok())
-        .unwrap_or_else(|| panic!("no {word:?} in {text}"))
+    line.and_then(|rest| rest.trim().parse().ok()).unwrap_or_else(|| panic!("no {word:?} in {text}"))
 }
 
 /// One call, three kinds of return: the generation, 0 after a restart, -1 (the program checks that).

@@ -340,8 +340,7 @@ impl Job {
     fn launch(&mut self, mut command: Command, stdout: &str, stderr: &str) {
         let file = |name: &str| {
             let path = self.dir.path().join(name);
-            let file =
-                OpenOptions::new().create(true).append(true).open(&path).expect("output file");
+            let file = OpenOptions::new().create(true).append(true).open(&path).expect("output file");
             if let Some(uid) = self.spec.user {
                 let _ = chown(&path, Some(uid), Some(uid));
             }
@@ -391,12 +390,9 @@ impl Job {
 
     /// All that is known, for a message.
     pub fn story(&self) -> String {
-        let mut text =
-            format!("{} (pid {}) in {}:\n", self.spec.name, self.pid, self.dir.path().display());
+        let mut text = format!("{} (pid {}) in {}:\n", self.spec.name, self.pid, self.dir.path().display());
         let mut names: Vec<_> = fs::read_dir(self.dir.path())
-            .map(|dir| {
-                dir.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
-            })
+            .map(|dir| dir.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
             .unwrap_or_default();
         names.sort();
         for name in names {
@@ -589,10 +585,7 @@ impl Job {
         command.args(&words[1..]).current_dir("/").env("SELFCKPT_LIBRARY", &self.library);
         self.restarts += 1;
         self.restarted = true;
-        let (out, err) = (
-            format!("restart-{}.stdout", self.restarts),
-            format!("restart-{}.stderr", self.restarts),
-        );
+        let (out, err) = (format!("restart-{}.stdout", self.restarts), format!("restart-{}.stderr", self.restarts));
         self.launch(command, &out, &err);
     }
 
@@ -604,10 +597,7 @@ impl Job {
         command.env("SELFCKPT_DIR", &self.images).envs(&self.spec.env);
         self.restarts += 1;
         self.restarted = true;
-        let (out, err) = (
-            format!("restart-{}.stdout", self.restarts),
-            format!("restart-{}.stderr", self.restarts),
-        );
+        let (out, err) = (format!("restart-{}.stdout", self.restarts), format!("restart-{}.stderr", self.restarts));
         self.launch(command, &out, &err);
     }
 
@@ -634,11 +624,8 @@ impl Job {
 
     /// Lets the program do its next round, without looking at the result.
     pub fn go_without_waiting(&mut self, end: bool) -> u32 {
-        let words = format!(
-            "{} {}\n",
-            if self.restarted { "restarted" } else { "continued" },
-            if end { "end" } else { "" }
-        );
+        let words =
+            format!("{} {}\n", if self.restarted { "restarted" } else { "continued" }, if end { "end" } else { "" });
         let round = self.round;
         self.publish(&format!("go.{round}"), &words);
         self.round += 1;
@@ -744,9 +731,7 @@ pub fn images_in(dir: &Path) -> Vec<Image> {
     let mut images: Vec<Image> = fs::read_dir(dir)
         .map(|entries| {
             let paths = entries.flatten().map(|entry| entry.path());
-            paths
-                .filter_map(|path| Some(Image { generation: generation_of(&path)?, path }))
-                .collect()
+            paths.filter_map(|path| Some(Image { generation: generation_of(&path)?, path })).collect()
         })
         .unwrap_or_default();
     images.sort();
@@ -757,8 +742,7 @@ fn generation_of(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?;
     let stem = name.strip_suffix(".ckpt")?;
     let (name, number) = stem.rsplit_once('.')?;
-    (!name.is_empty() && !name.starts_with('.') && number.len() >= 6)
-        .then(|| number.parse().ok())?
+    (!name.is_empty() && !name.starts_with('.') && number.len() >= 6).then(|| number.parse().ok())?
 }
 
 /// The command; it finds the library that the tests use.

@@ -1,8 +1,8 @@
 //! Bad input, bad surroundings: one clear line, the right exit code, and nothing lost.
 
 use crate::common::{
-    Job, NOBODY, Random, SIGUSR2, Spec, TempDir, assert_refused, assert_success, gone, is_root,
-    kill, output_of, program, run_selfckpt, selfckpt_command, wait_until,
+    Job, NOBODY, Random, SIGUSR2, Spec, TempDir, assert_refused, assert_success, gone, is_root, kill, output_of,
+    program, run_selfckpt, selfckpt_command, wait_until,
 };
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -91,9 +91,8 @@ fn programs_that_cannot_be_run() {
     let refused = |path: &Path, codes: &[i32], words: &[&str]| {
         let output = run(path);
         let code = output.status.code().filter(|code| codes.contains(code));
-        let code = code.unwrap_or_else(|| {
-            panic!("{path:?}: {} {:?}", output.status, String::from_utf8_lossy(&output.stderr))
-        });
+        let code =
+            code.unwrap_or_else(|| panic!("{path:?}: {} {:?}", output.status, String::from_utf8_lossy(&output.stderr)));
         assert_refused(&output, code, words);
         assert!(output.stdout.is_empty(), "it has run");
     };
@@ -126,9 +125,7 @@ fn pid_without_the_library() {
     let spec = Spec::plain("counter").arg("100000").arg("10000").without_library();
     let job = spec.spawn();
     let pid = job.pid().to_string();
-    assert!(
-        wait_until(|| (fs::metadata(job.path("stdout")).ok()?.len() > 0).then_some(())).is_some()
-    );
+    assert!(wait_until(|| (fs::metadata(job.path("stdout")).ok()?.len() > 0).then_some(())).is_some());
     assert_refused(&run_selfckpt(&["checkpoint", &pid]), 125, &[&pid]);
     assert!(!gone(job.pid()), "the request has killed it");
 
@@ -160,16 +157,11 @@ fn pid_of_another_user() {
 /// Two requests at once: each is served or refused, and the program goes on.
 #[test]
 fn two_requests_at_once() {
-    let mut job =
-        Spec::directory_last("memory_fill").arg("60").arg("dense").start().expect("a start");
+    let mut job = Spec::directory_last("memory_fill").arg("60").arg("dense").start().expect("a start");
     let pid = job.pid().to_string();
     let request = || {
         let mut command = selfckpt_command();
-        command
-            .args(["checkpoint", &pid])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(["checkpoint", &pid]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("selfckpt")
     };
     let requests: Vec<_> = (0..4).map(|_| request()).collect();
@@ -193,11 +185,7 @@ fn two_requests_at_once() {
 fn name_in_use() {
     let mut job = Spec::new("tls").start().expect("a start");
     let images = text(&job.images).to_owned();
-    let other = Spec::plain("counter")
-        .arg("3")
-        .arg("0")
-        .env("SELFCKPT_DIR", &images)
-        .env("SELFCKPT_NAME", "tls");
+    let other = Spec::plain("counter").arg("3").arg("0").env("SELFCKPT_DIR", &images).env("SELFCKPT_NAME", "tls");
     refused_start(other, &["tls"]);
     job.checkpoint();
     // the running program holds the name against a restart, too
@@ -215,8 +203,7 @@ impl SmallDisk {
     fn mount(at: PathBuf, bytes: u64) -> Option<SmallDisk> {
         fs::create_dir_all(&at).ok()?;
         let size = format!("size={bytes},mode=0700");
-        let done =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(&at)]).status();
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(&at)]).status();
         done.is_ok_and(|status| status.success()).then_some(SmallDisk(at))
     }
 }
@@ -251,8 +238,7 @@ fn full_disk() {
     job.go("after refused checkpoints");
     assert_eq!(job.list_images(), std::slice::from_ref(&first));
     assert_success(&run_selfckpt(&["verify", text(&first.path)]));
-    let others: Vec<_> =
-        fs::read_dir(&disk.0).expect("readable").flatten().map(|e| e.file_name()).collect();
+    let others: Vec<_> = fs::read_dir(&disk.0).expect("readable").flatten().map(|e| e.file_name()).collect();
     assert!(!others.iter().any(|name| name.to_string_lossy().contains(".tmp")), "{others:?}");
 
     let more = format!("remount,size={}", 10 * size);
@@ -274,11 +260,7 @@ fn directory_changes_under_the_program() {
     let first = job.checkpoint();
     let pid = job.pid().to_string();
     fs::set_permissions(&job.images, fs::Permissions::from_mode(0o500)).expect("chmod");
-    assert_refused(
-        &job.selfckpt(&["checkpoint", &pid]),
-        125,
-        &[text(&job.images), "Permission denied"],
-    );
+    assert_refused(&job.selfckpt(&["checkpoint", &pid]), 125, &[text(&job.images), "Permission denied"]);
     job.go("after a refused checkpoint");
     fs::set_permissions(&job.images, fs::Permissions::from_mode(0o700)).expect("chmod");
     assert!(job.checkpoint().generation > first.generation);
@@ -329,19 +311,8 @@ fn no_image() {
 fn truncated_image() {
     let (_job, bytes, path) = an_image("tls");
     let mut random = Random::new("truncated_image");
-    let mut lengths = vec![
-        0,
-        1,
-        7,
-        8,
-        100,
-        4095,
-        4096,
-        bytes.len() / 2,
-        bytes.len() - 4096,
-        bytes.len() - 8,
-        bytes.len() - 1,
-    ];
+    let mut lengths =
+        vec![0, 1, 7, 8, 100, 4095, 4096, bytes.len() / 2, bytes.len() - 4096, bytes.len() - 8, bytes.len() - 1];
     lengths.extend((0..20).map(|_| random.below(bytes.len() as u64) as usize));
     for len in lengths {
         fs::write(&path, &bytes[..len]).expect("write");

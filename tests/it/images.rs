@@ -1,8 +1,8 @@
 //! The image files: names, modes, how many stay, what the reading commands say of them; and `run`.
 
 use crate::common::{
-    Job, LIMIT, SIGKILL, SIGUSR1, Spec, TempDir, assert_refused, assert_success, images_in, kill,
-    program, run_selfckpt, selfckpt_command, wait_until,
+    Job, LIMIT, SIGKILL, SIGUSR1, Spec, TempDir, assert_refused, assert_success, images_in, kill, program,
+    run_selfckpt, selfckpt_command, wait_until,
 };
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -16,8 +16,7 @@ fn start(name: &str) -> Job {
 
 fn file_names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).expect("the directory of images");
-    let mut names: Vec<_> =
-        entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
@@ -51,11 +50,7 @@ fn two_generations_stay() {
 
 #[test]
 fn keep_and_name() {
-    let mut job = Spec::new("tls")
-        .env("SELFCKPT_KEEP", "4")
-        .env("SELFCKPT_NAME", "a job")
-        .start()
-        .expect("a start");
+    let mut job = Spec::new("tls").env("SELFCKPT_KEEP", "4").env("SELFCKPT_NAME", "a job").start().expect("a start");
     for _ in 0..5 {
         job.checkpoint();
     }
@@ -73,11 +68,7 @@ fn keep_and_name() {
 /// The directory is created, and a relative one means the directory at the start.
 #[test]
 fn relative_directory() {
-    let mut job = Spec::new("cwd_umask")
-        .env("SELFCKPT_DIR", "images")
-        .in_its_directory()
-        .start()
-        .expect("a start");
+    let mut job = Spec::new("cwd_umask").env("SELFCKPT_DIR", "images").in_its_directory().start().expect("a start");
     let image = job.checkpoint();
     assert!(image.path.exists());
     job.go("after a checkpoint");
@@ -153,12 +144,9 @@ fn reading_commands() {
     let image = job.checkpoint();
     job.end("after a checkpoint");
     let path = image.path.to_str().expect("UTF-8");
-    for args in [
-        &["inspect", path][..],
-        &["inspect", path, "--json"],
-        &["inspect", path, "--records"],
-        &["verify", path],
-    ] {
+    for args in
+        [&["inspect", path][..], &["inspect", path, "--json"], &["inspect", path, "--records"], &["verify", path]]
+    {
         let output = run_selfckpt(args);
         assert_success(&output);
         assert!(!output.stdout.is_empty(), "{args:?} prints nothing");
@@ -215,8 +203,7 @@ fn run_resumes() {
     assert_refused(&other, 125, &["149", "150"]);
 
     let mut child = run(&dir, &["--every", "1"], &job, &temp.path().join("out-2"));
-    let status = wait_until(|| child.try_wait().expect("wait"))
-        .unwrap_or_else(|| panic!("not ended after {LIMIT:?}"));
+    let status = wait_until(|| child.try_wait().expect("wait")).unwrap_or_else(|| panic!("not ended after {LIMIT:?}"));
     assert_eq!(status.code(), Some(3));
     let text = fs::read(&out).expect("output");
     assert!(text == reference.stdout, "another output:\n{}", String::from_utf8_lossy(&text));

@@ -23,6 +23,7 @@ mod files;
 mod generations;
 mod images;
 mod memory;
+mod other_kernel;
 mod process;
 mod programs;
 mod real_programs;

@@ -8,9 +8,7 @@ cycles! {
 
 #[test]
 fn proc_self() {
-    if let Some(job) =
-        Spec::new("proc_self").arg("an argument").arg("").env("TEST_TITLE", "some text").start()
-    {
+    if let Some(job) = Spec::new("proc_self").arg("an argument").arg("").env("TEST_TITLE", "some text").start() {
         job.cycle();
     }
 }

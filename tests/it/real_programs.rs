@@ -5,8 +5,8 @@
 //! scripts/i386-run starts them from build/i386-root. The workloads are in tests/workloads.
 
 use crate::common::{
-    LIMIT, Random, SIGKILL, TempDir, assert_success, gone, images_in, kill, library, run_selfckpt,
-    selfckpt_command, wait_until,
+    LIMIT, Random, SIGKILL, TempDir, assert_success, gone, images_in, kill, library, run_selfckpt, selfckpt_command,
+    wait_until,
 };
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -84,19 +84,12 @@ impl Program {
         let expected = self.command(&reference, None).status().expect("i386-run");
         let time = begin.elapsed();
         let expected_output = fs::read(reference.join("out")).expect("output");
-        assert!(
-            !expected_output.is_empty(),
-            "{name} prints nothing: {expected}, {}",
-            said(&reference)
-        );
+        assert!(!expected_output.is_empty(), "{name} prints nothing: {expected}, {}", said(&reference));
         eprintln!("{name}: {time:?}, {} bytes, {expected}", expected_output.len());
 
         let images = temp.path().join("images");
         let mut command = self.command(&run, Some(&library()));
-        command
-            .env("LD_PRELOAD", library())
-            .env("SELFCKPT_DIR", &images)
-            .env("SELFCKPT_NAME", name);
+        command.env("LD_PRELOAD", library()).env("SELFCKPT_DIR", &images).env("SELFCKPT_NAME", name);
         let mut child = Running(command.spawn().expect("i386-run"));
         let mut random = Random::new(name);
         let mut moment = |low: u64, high: u64| {
@@ -120,12 +113,7 @@ impl Program {
             child = Running(command.spawn().expect("selfckpt restart"));
         }
         let status = child.wait(name, &run);
-        assert_eq!(
-            status.code(),
-            expected.code(),
-            "{name}: {status} instead of {expected}: {}",
-            said(&run)
-        );
+        assert_eq!(status.code(), expected.code(), "{name}: {status} instead of {expected}: {}", said(&run));
         same_file(name, &reference, &run, "out");
         for result in &self.results {
             same_file(name, &reference, &run, result);
@@ -138,9 +126,7 @@ fn workload(file: &str) -> PathBuf {
 }
 
 fn output_to(command: &mut Command, dir: &Path, name: &str) {
-    let open = |name: String| {
-        OpenOptions::new().create(true).append(true).open(dir.join(name)).expect("output file")
-    };
+    let open = |name: String| OpenOptions::new().create(true).append(true).open(dir.join(name)).expect("output file");
     command.stdout(open(name.into())).stderr(open(format!("{name}.stderr")));
 }
 
@@ -156,8 +142,7 @@ fn said(dir: &Path) -> String {
 }
 
 fn same_file(program: &str, reference: &Path, run: &Path, file: &str) {
-    let (a, b) =
-        (fs::read(reference.join(file)).expect(file), fs::read(run.join(file)).expect(file));
+    let (a, b) = (fs::read(reference.join(file)).expect(file), fs::read(run.join(file)).expect(file));
     if a != b {
         let at = a.iter().zip(&b).position(|(x, y)| x != y).unwrap_or(a.len().min(b.len()));
         let (from, to) = (at.saturating_sub(100), (at + 100).min(b.len()));
@@ -187,8 +172,7 @@ impl Running {
 
     fn wait(&mut self, name: &str, dir: &Path) -> ExitStatus {
         let status = wait_until(|| self.0.try_wait().expect("wait"));
-        let status =
-            status.unwrap_or_else(|| panic!("{name} has not ended after {LIMIT:?}: {}", said(dir)));
+        let status = status.unwrap_or_else(|| panic!("{name} has not ended after {LIMIT:?}: {}", said(dir)));
         if let Some(signal) = status.signal() {
             panic!("{name} died of signal {signal}: {}", said(dir));
         }
@@ -250,11 +234,7 @@ fn xz() {
 #[test]
 fn guile() {
     let program = Program::new("guile").env("GC_MARKERS", "1").env("GC_NPROCS", "1");
-    program
-        .env("GUILE_AUTO_COMPILE", "0")
-        .args(&["--no-auto-compile", "-s"])
-        .workload("work.scm")
-        .carry();
+    program.env("GUILE_AUTO_COMPILE", "0").args(&["--no-auto-compile", "-s"]).workload("work.scm").carry();
 }
 
 #[test]

@@ -3,4 +3,3 @@
 cycles! {
     vdso_time,
 }
-

@@ -516,7 +516,7 @@ mod tests {
     #[test]
     fn signal_sets() {
         assert_eq!(signal_set(0), "none");
-        assert_eq!(signal_set(1 << 1 | 1 << 14 | 1 << 36), "INT TERM RTMIN+3");
+        assert_eq!(signal_set((1 << 1) | (1 << 14) | (1 << 36)), "INT TERM RTMIN+3");
     }
 
     #[test]

@@ -520,6 +520,6 @@ mod tests {
         assert_eq!(held_signals(&env), 1 << 11);
         env.set("SELFCKPT_SIGNAL", "HUP");
         env.set("SELFCKPT_STOP_SIGNAL", "USR1,TERM");
-        assert_eq!(held_signals(&env), 1 | 1 << 9 | 1 << 14);
+        assert_eq!(held_signals(&env), 1 | (1 << 9) | (1 << 14));
     }
 }
