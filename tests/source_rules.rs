@@ -39,7 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("settings", &[]),
     ("control", &[]),
     ("sys", &[]),
-    ("catalog", &["format"]),
+    ("catalog", &["format", "settings"]),
     // The handler's entry names the function that it jumps to.
     ("arch", &["format", "sys", "runtime::trigger::selfckpt_on_signal"]),
     ("restorer", &["sys"]),

@@ -53,7 +53,7 @@ fn seal(bytes: &mut [u8]) {
 
 #[test]
 fn vdso_of_another_kernel() {
-    let Some(mut job) = Spec::new("vdso_time").start() else { return };
+    let Some(mut job) = Spec::new("vdso_time").arg("moved").start() else { return };
     let taken = job.checkpoint();
     job.sigkill();
     let mut bytes = fs::read(&taken.path).expect("the image");
