@@ -192,6 +192,16 @@ impl<'a> VmaTable<'a> {
                     Bytes(slot.name(self.names))
                 );
             }
+            if slot.flags & vma_flag::HUGETLB != 0 {
+                notice!(
+                    notices,
+                    code::MAPPING_NOT_SAVED,
+                    slot.start as u64,
+                    "the mapping {:#x}-{:#x} of huge pages is restored with pages of normal size",
+                    slot.start,
+                    slot.end
+                );
+            }
             if slot.pkey != 0 {
                 notice!(
                     notices,

@@ -394,3 +394,148 @@ fn check_fpu(entry: &ThreadEntry, host: &Host, problems: &mut Problems) {
         problems.refuse(kind::CPU_FPU, "components (x87 and SSE must be there)", seen);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::reader::PageData;
+    use zerocopy::little_endian::{U32, U64};
+
+    /// The committed golden image, on the CPU that it says it was taken on.
+    fn sample() -> (Image, Host) {
+        let bytes: &[u8] = include_bytes!("../../tests/data/golden-1.ckpt");
+        let image = Image::read(bytes, PageData::Check).expect("the golden image");
+        let mut cpu = HostCpu::detect();
+        for component in &image.components {
+            let extent = &mut cpu.extents[component.id.get() as usize];
+            extent.offset = component.offset.get();
+            extent.size = component.size.get();
+        }
+        cpu.mxcsr_mask = image.arch.mxcsr_mask.get();
+        cpu.features = image.arch.features.map(|word| word.get());
+        let host = Host { cpu, task_size: 0xffff_e000, gdt_first: 12, release: image.release.clone() };
+        (image, host)
+    }
+
+    fn fatal(image: &Image, host: &Host) -> Vec<String> {
+        check_image(image, host).into_iter().filter(|problem| problem.fatal).map(|problem| problem.text).collect()
+    }
+
+    #[test]
+    fn golden_image_is_fine() {
+        let (image, host) = sample();
+        assert_eq!(check_image(&image, &host), []);
+    }
+
+    /// Breaks one field of the golden image and expects a refusal that holds all of `words`.
+    fn refused(words: &[&str], spoil: impl FnOnce(&mut Image)) {
+        let (mut image, host) = sample();
+        spoil(&mut image);
+        let texts = fatal(&image, &host);
+        assert!(texts.iter().any(|text| words.iter().all(|word| text.contains(word))), "{words:?} not in {texts:?}");
+    }
+
+    #[test]
+    fn flags() {
+        for flags in [0x1_3202u64, 0x2202, 0x8_0202, 0x2, 0x200, 0x10_0202, 0x1_0000_0202] {
+            let value = format!("{flags:#x}");
+            refused(&["CPU", "flags", &value], |image| image.threads[0].cpu.flags = U64::new(flags));
+        }
+        for flags in [0x202u64, 0x246, 0x4_0602, 0x20_0302, 0x1_4ed7] {
+            let (mut image, host) = sample();
+            image.threads[0].cpu.flags = U64::new(flags);
+            assert_eq!(fatal(&image, &host), Vec::<String>::new(), "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn selectors() {
+        // Null, kernel code, 64-bit code, data, a TLS slot that is not set, RPL 0, an LDT slot that is not set.
+        for cs in [0u64, 0x10, 0x33, 0x2b, 0x73, 0x20, 0x4f] {
+            refused(&["CPU", "cs"], |image| image.threads[0].cpu.cs = U64::new(cs));
+        }
+        for ss in [0u64, 0x18, 0x23, 0x28] {
+            refused(&["CPU", "ss"], |image| image.threads[0].cpu.ss = U64::new(ss));
+        }
+        for value in [0x10u64, 0x18, 0x28, 0x7f7, 0x83, 0x1_0000] {
+            refused(&["CPU", "ds"], |image| image.threads[0].cpu.ds = U64::new(value));
+            refused(&["CPU", "es"], |image| image.threads[0].cpu.es = U64::new(value));
+            refused(&["CPU", "fs"], |image| image.threads[0].cpu.fs = U64::new(value));
+            refused(&["CPU", "gs"], |image| image.threads[0].cpu.gs = U64::new(value));
+        }
+    }
+
+    #[test]
+    fn places() {
+        refused(&["CPU", "ip"], |image| image.threads[0].cpu.ip = U64::new(0x1000));
+        refused(&["CPU", "sp"], |image| image.threads[0].cpu.sp = U64::new(0x1000));
+        refused(&["CPU", "bx"], |image| image.threads[0].cpu.bx = U64::new(1 << 32));
+        refused(&["CPU", "r8"], |image| image.threads[0].cpu.r8 = U64::new(1));
+        refused(&["THREAD", "frame_addr"], |image| image.threads[0].thread.frame_addr = U64::new(0x1000));
+        refused(&["RUNTIME", "leave"], |image| image.runtime.leave = U64::new(0x1000));
+        refused(&["RUNTIME", "restart_info"], |image| image.runtime.restart_info = U64::new(0x1000));
+    }
+
+    #[test]
+    fn descriptors() {
+        refused(&["THREAD_TLS", "flags"], |image| image.threads[0].tls[0].flags = U32::new(0x80));
+        refused(&["THREAD_TLS", "flags"], |image| image.threads[0].tls[0].flags = U32::new(desc::USEABLE));
+        refused(&["THREAD_TLS", "slot"], |image| image.threads[0].tls[0].slot = U32::new(3));
+        refused(&["THREAD_TLS", "base"], |image| image.threads[0].tls[0].base = U64::new(1 << 32));
+        refused(&["THREAD_TLS", "limit"], |image| image.threads[0].tls[0].limit = U32::new(0x10_0000));
+        refused(&["32-bit and a 64-bit kernel"], |image| image.threads[0].thread.gdt_first = U32::new(6));
+    }
+
+    #[test]
+    fn debug_registers() {
+        fn set(image: &mut Image, address: u64, dr7: u64) {
+            let cpu = &mut image.threads[0].cpu;
+            cpu.debugreg0 = U64::new(address);
+            cpu.debugreg7 = U64::new(dr7);
+        }
+        refused(&["CPU", "debugreg0"], |image| set(image, 0xffff_f000, 0));
+        // General detect, a reserved bit, an I/O breakpoint, execution of two bytes, eight bytes, unaligned.
+        for dr7 in [0x2000u64, 0x8000, 0x2_0001, 0x4_0001, 0x9_0001, 0xd_0001, 1 << 32] {
+            refused(&["CPU", "debugreg7"], |image| set(image, 0x1001, dr7));
+        }
+        let (mut image, host) = sample();
+        set(&mut image, 0x1000, 0xd_0401);
+        assert_eq!(fatal(&image, &host), Vec::<String>::new());
+    }
+
+    #[test]
+    fn extended_state() {
+        fn fpu(image: &mut Image) -> &mut crate::format::image::Fpu {
+            image.threads[0].fpu.as_mut().expect("the golden image has FPU state")
+        }
+        refused(&["CPU_FPU", "mxcsr"], |image| fpu(image).head.mxcsr = U32::new(0x8000_1f80));
+        refused(&["CPU_FPU", "xstate_bv"], |image| fpu(image).head.xstate_bv = U64::new(1 << 40));
+        refused(&["CPU_FPU", "component size"], |image| fpu(image).parts[1].bytes.truncate(100));
+        refused(&["CPU_FPU", "components"], |image| fpu(image).parts.truncate(1));
+        let (image, mut host) = sample();
+        host.cpu.extents = [Default::default(); 32];
+        assert!(fatal(&image, &host).iter().any(|text| text.contains("AVX")), "a CPU without AVX takes it");
+    }
+
+    #[test]
+    fn mappings() {
+        refused(&["VMA", "start"], |image| image.vmas[0].vma.start = U64::new(0x1001));
+        refused(&["VMA", "end"], |image| image.vmas[0].vma.end = image.vmas[0].vma.start);
+        refused(&["VMA", "prot"], |image| image.vmas[0].vma.prot = U32::new(8));
+        refused(&["VMA", "kind"], |image| image.vmas[0].vma.kind = U32::new(99));
+        refused(&["VMA", "flags"], |image| image.vmas[0].vma.flags = U64::new(1 << 60));
+        refused(&["VMA", "start"], |image| image.vmas.swap(0, 1));
+        refused(&["PAGES", "lies in no mapping"], |image| {
+            let addr = image.runs[0].addr;
+            image.vmas.retain(|entry| !(entry.vma.start.get()..entry.vma.end.get()).contains(&addr));
+        });
+        refused(&["PAGES", "overlaps"], |image| {
+            let run = image.runs[0];
+            image.runs.insert(0, run);
+        });
+        refused(&["MM", "brk"], |image| image.mm.brk = U64::new(0));
+        let (image, mut host) = sample();
+        host.task_size = 0x2000;
+        assert!(!fatal(&image, &host).is_empty(), "a smaller address space takes it");
+    }
+}

@@ -40,6 +40,8 @@ impl Target {
         let flags = fs::O_RDWR | fs::O_CREAT | fs::O_TRUNC | fs::O_CLOEXEC | fs::O_NOFOLLOW;
         let image = fs::openat(dir.0, temporary.as_bytes(), flags, 0o600)
             .map_err(|errno| fail!(errno, "cannot create {}", Bytes(path.as_bytes())))?;
+        // Whatever the program's umask is. File systems without modes keep their own.
+        let _ = fs::fchmod(image, 0o600);
         Ok(Target { dir, image: fs::OwnedFd(image), generation, path, temporary, final_name })
     }
 

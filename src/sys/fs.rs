@@ -181,6 +181,11 @@ pub fn fsync(fd: i32) -> Result<(), Errno> {
     unsafe { call!(nr::FSYNC, fd) }.map(drop)
 }
 
+pub fn fchmod(fd: i32, mode: u32) -> Result<(), Errno> {
+    // SAFETY: affects no memory.
+    unsafe { call!(nr::FCHMOD, fd, mode) }.map(drop)
+}
+
 pub fn flock(fd: i32, op: u32) -> Result<(), Errno> {
     // SAFETY: affects no memory.
     unsafe { call!(nr::FLOCK, fd, op) }.map(drop)

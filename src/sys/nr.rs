@@ -15,6 +15,7 @@ pub const IOCTL: u32 = 54;
 pub const UMASK: u32 = 60;
 pub const GETPPID: u32 = 64;
 pub const MUNMAP: u32 = 91;
+pub const FCHMOD: u32 = 94;
 pub const GETITIMER: u32 = 105;
 pub const WAIT4: u32 = 114;
 pub const FSYNC: u32 = 118;

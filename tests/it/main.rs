@@ -30,3 +30,5 @@ mod real_programs;
 mod regs;
 mod signals;
 mod times;
+mod traced;
+mod upgrade;
