@@ -182,8 +182,9 @@ fn once<T>(slot: &mut Option<T>, kind: u32, value: T) -> Result<(), FormatError>
     Ok(())
 }
 
-fn need<T>(slot: Option<T>, kind: u32) -> Result<T, FormatError> {
-    slot.ok_or(FormatError::Order { kind, what: "is missing" })
+/// For records that are missing.
+fn zeroed<T: FromZeros>(slot: Option<T>) -> T {
+    slot.unwrap_or_else(T::new_zeroed)
 }
 
 /// What has been read so far.
@@ -369,65 +370,34 @@ impl Parts {
         Ok(())
     }
 
-    fn image(mut self, bytes: u64) -> Result<Image, FormatError> {
-        if self.open_thread.is_some() || self.threads.is_empty() {
-            return Err(FormatError::Order { kind: kind::CPU, what: "is missing" });
+    /// Whether every record is there that must be.
+    fn check_complete(&self) -> Result<(), FormatError> {
+        let missing = |kind| Err(FormatError::Order { kind, what: "is missing" });
+        for (there, kind) in [
+            (self.header.is_some(), kind::HEADER),
+            (self.uts.len() == 3, kind::BUFFER),
+            (self.arch.is_some(), kind::HEADER_ARCH),
+            (self.task.is_some(), kind::TASK),
+            (self.comm.is_some(), kind::STRING),
+            (self.program.is_some(), kind::PROGRAM),
+            (self.runtime.is_some(), kind::RUNTIME),
+            (self.mm.is_some(), kind::MM),
+            (self.actions.is_some(), kind::SIGACTIONS),
+            (self.open_thread.is_none() && !self.threads.is_empty(), kind::CPU),
+        ] {
+            if !there {
+                return missing(kind);
+            }
         }
-        if self.uts.len() != 3 {
-            return Err(FormatError::Order { kind: kind::BUFFER, what: "is missing" });
-        }
-        let machine = text(self.uts.pop().unwrap_or_default());
-        let version = text(self.uts.pop().unwrap_or_default());
-        let release = text(self.uts.pop().unwrap_or_default());
-        let (arch, components) = need(self.arch, kind::HEADER_ARCH)?;
-        let [exe, cwd, cmdline, environ] = need(self.program, kind::PROGRAM)?;
-        let (runtime, [dir, name, library]) = need(self.runtime, kind::RUNTIME)?;
-        let (mm, auxv) = need(self.mm, kind::MM)?;
-        if mm.vmas.get() as usize != self.vmas.len() {
+        let announced = self.mm.as_ref().map_or(0, |(mm, _)| mm.vmas.get());
+        if announced as usize != self.vmas.len() {
             return Err(FormatError::Order { kind: kind::VMA, what: "count differs from that in MM" });
         }
-        self.runs.sort_by_key(|run| run.addr);
-        Ok(Image {
-            header: need(self.header, kind::HEADER)?,
-            release,
-            version,
-            machine,
-            arch,
-            components,
-            task: need(self.task, kind::TASK)?,
-            comm: need(self.comm, kind::STRING)?,
-            exe,
-            cwd,
-            cmdline,
-            environ,
-            runtime,
-            dir,
-            name,
-            library,
-            mm,
-            auxv,
-            vmas: self.vmas,
-            files: self.files,
-            fds: self.fds,
-            actions: need(self.actions, kind::SIGACTIONS)?,
-            pending: self.pending,
-            threads: self.threads,
-            ldt: self.ldt,
-            runs: self.runs,
-            notices: self.notices,
-            records: self.records,
-            bytes,
-        })
+        Ok(())
     }
-}
 
-/// For records that are missing.
-fn zeroed<T: FromZeros>(slot: Option<T>) -> T {
-    slot.unwrap_or_else(T::new_zeroed)
-}
-
-impl Parts {
-    fn incomplete_image(mut self, bytes: u64) -> Image {
+    /// The image; what is missing is empty or zero.
+    fn into_image(mut self, bytes: u64) -> Image {
         self.uts.resize(3, Vec::new());
         let machine = text(self.uts.pop().unwrap_or_default());
         let version = text(self.uts.pop().unwrap_or_default());
@@ -484,7 +454,8 @@ impl Image {
             bytes = record.offset + u64::from(record.len);
             parts.add(record)?;
         }
-        parts.image(bytes)
+        parts.check_complete()?;
+        Ok(parts.into_image(bytes))
     }
 
     /// Reads as much as can be read: of a damaged image all records before the first one that is
@@ -506,8 +477,8 @@ impl Image {
                 Err(error) => break Some(error),
             }
         };
-        let error = error.or_else(|| parts.clone().image(bytes).err());
-        (parts.incomplete_image(bytes), error)
+        let error = error.or_else(|| parts.check_complete().err());
+        (parts.into_image(bytes), error)
     }
 
     /// Whether a record of this kind was read.
