@@ -156,6 +156,22 @@ fn pid_of_another_user() {
 
 /// Two requests at once: each is served or refused, and the program goes on.
 #[test]
+fn signal_is_blocked() {
+    let mut job = Spec::new("blocks_trigger").start().expect("a start");
+    let output = job.selfckpt(&["checkpoint", &job.pid().to_string(), "--timeout", "2"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert!(
+        stderr.lines().all(|line| line.starts_with("selfckpt: ") && line.contains("blocks signal USR2")),
+        "{stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
+    // The request is still pending, and is served when the program lets it through; until then it
+    // runs on.
+    job.end("after the refusal");
+}
+
+#[test]
 fn two_requests_at_once() {
     let mut job = Spec::directory_last("memory_fill").arg("60").arg("dense").start().expect("a start");
     let pid = job.pid().to_string();

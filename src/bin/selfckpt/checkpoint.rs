@@ -107,6 +107,15 @@ fn run(arguments: &Arguments) -> Outcome {
     crate::print(&output)
 }
 
+/// Name of the library's file.
+const LIBRARY: &str = "libselfckpt.so";
+
+/// Why a process cannot be asked, and whether that may be otherwise in a moment.
+struct Refusal {
+    text: String,
+    may_pass: bool,
+}
+
 /// A process that can be asked.
 struct Target {
     process: Process,
@@ -115,41 +124,63 @@ struct Target {
 }
 
 impl Target {
+    /// Finds the process, and waits a while for one that is just starting or being restarted.
     fn find(pid: u32) -> Result<Target, Failure> {
-        let fail = |text: String| Failure::failed(format!("cannot checkpoint process {pid}: {text}"));
-        let process = Process::find(pid).ok_or_else(|| fail("there is no such process".to_string()))?;
+        const STARTS_WITHIN: Duration = Duration::from_secs(10);
+        let started = Instant::now();
+        loop {
+            match Self::look(pid) {
+                Ok(target) => return Ok(target),
+                Err(refusal) if refusal.may_pass && started.elapsed() < STARTS_WITHIN => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(refusal) => {
+                    return Err(Failure::failed(format!("cannot checkpoint process {pid}: {}", refusal.text)));
+                }
+            }
+        }
+    }
+
+    fn look(pid: u32) -> Result<Target, Refusal> {
+        let never = |text: String| Refusal { text, may_pass: false };
+        let process = Process::find(pid).ok_or_else(|| never("there is no such process".to_string()))?;
         let process = Self::behind_run(&process).unwrap_or(process);
         let me = system::real_uid();
-        let uid = process.uid().ok_or_else(|| fail("it has ended".to_string()))?;
+        let uid = process.uid().ok_or_else(|| never("it has ended".to_string()))?;
         if me != 0 && uid != me {
-            return Err(fail(format!("not permitted: it belongs to user {uid}")));
+            return Err(never(format!("not permitted: it belongs to user {uid}")));
         }
         let name = process.name();
         if process.is_64_bit() {
-            return Err(fail(format!(
-                "{name} is a 64-bit program; only 32-bit x86 (i386) programs can be checkpointed"
-            )));
+            let text = format!("{name} is a 64-bit program; only 32-bit x86 (i386) programs can be checkpointed");
+            // A `selfckpt restart` becomes the program.
+            let may_pass = process.exe().is_some_and(|exe| exe.file_name() == Some(OsStr::new("selfckpt")));
+            return Err(Refusal { text, may_pass });
         }
+        // The loader has not come to the library yet, or the library not to its handler.
+        let preloaded = process
+            .variable("LD_PRELOAD")
+            .is_some_and(|value| value.windows(LIBRARY.len()).any(|part| part == LIBRARY.as_bytes()));
         match process.runs_library() {
             Ok(true) => {}
             Ok(false) => {
-                return Err(fail(format!(
-                    "{name} does not run libselfckpt.so; start it by 'selfckpt run' or with LD_PRELOAD"
-                )));
+                let text = format!("{name} does not run libselfckpt.so; start it by 'selfckpt run' or with LD_PRELOAD");
+                return Err(Refusal { text, may_pass: preloaded });
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(fail("it has ended".to_string())),
-            Err(error) => return Err(fail(format!("cannot see whether {name} runs libselfckpt.so: {error}"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(never("it has ended".to_string())),
+            Err(error) => return Err(never(format!("cannot see whether {name} runs libselfckpt.so: {error}"))),
         }
         let signal = process
             .variable("SELFCKPT_SIGNAL")
             .and_then(|value| settings::parse_signal(&value))
             .unwrap_or(settings::DEFAULT_SIGNAL);
         if !settings::contains(process.caught(), signal) {
-            return Err(fail(format!(
-                "{name} has no handler for its checkpoint signal {}; it is about to start or to end, or does not run \
-                 under libselfckpt.so any more",
+            let text = format!(
+                "{name} has no handler for its checkpoint signal {}; it ends, or does not run under libselfckpt.so \
+                 any more",
                 signal_name(signal)
-            )));
+            );
+            return Err(Refusal { text, may_pass: preloaded });
         }
         Ok(Target { process, signal, uid })
     }
@@ -181,6 +212,8 @@ struct Request<'a> {
     started: Instant,
     asked: Instant,
     heard: bool,
+    /// The user was told why there is no answer.
+    explained: bool,
     progress: Progress,
 }
 
@@ -208,6 +241,7 @@ impl<'a> Request<'a> {
             started: now,
             asked: now,
             heard: false,
+            explained: false,
             progress: Progress::new(),
         };
         request.ask()?;
@@ -223,10 +257,9 @@ impl<'a> Request<'a> {
         loop {
             let left = self.timeout.saturating_sub(self.started.elapsed());
             if left.is_zero() {
-                let state = self.target.process.status("State").unwrap_or_default();
-                let stopped = if state.starts_with(['T', 't']) { " (it is stopped: continue it)" } else { "" };
+                let why = self.obstacle().map_or(String::new(), |why| format!(" ({why})"));
                 return Err(self.fail(format_args!(
-                    "not done within {} seconds{stopped}; the process goes on, and a checkpoint that has begun is \
+                    "not done within {} seconds{why}; the process goes on, and a checkpoint that has begun is \
                      finished",
                     self.timeout.as_secs()
                 )));
@@ -243,12 +276,29 @@ impl<'a> Request<'a> {
                 return Err(self.fail("it has ended before the checkpoint was written"));
             } else if !self.heard && self.asked.elapsed() >= ASK_AGAIN {
                 self.asked = Instant::now();
+                if let Some(why) = self.obstacle().filter(|_| !self.explained) {
+                    crate::complain(format!("waiting for process {}: {why}", self.target.process.pid));
+                    self.explained = true;
+                }
                 // Still ours: a pid that was reused would have made the descriptor readable.
                 if settings::contains(self.target.process.caught(), self.target.signal) {
                     self.ask()?;
                 }
             }
         }
+    }
+
+    /// Why a process that lives does not answer, if that can be seen.
+    fn obstacle(&self) -> Option<String> {
+        let process = &self.target.process;
+        if process.status("State").unwrap_or_default().starts_with(['T', 't']) {
+            return Some("it is stopped: continue it".to_string());
+        }
+        let signal = self.target.signal;
+        settings::contains(process.blocked(), signal).then(|| {
+            let name = signal_name(signal);
+            format!("it blocks signal {name}: choose one that it leaves alone by SELFCKPT_SIGNAL when it is started")
+        })
     }
 
     /// Takes one datagram; the reply if it is the last one.

@@ -87,7 +87,16 @@ impl Process {
 
     /// Signals that it has a handler for.
     pub fn caught(&self) -> u64 {
-        self.status("SigCgt").and_then(|set| u64::from_str_radix(&set, 16).ok()).unwrap_or(0)
+        self.signal_set("SigCgt")
+    }
+
+    /// Signals that its first thread blocks; bit n-1 for signal n.
+    pub fn blocked(&self) -> u64 {
+        self.signal_set("SigBlk")
+    }
+
+    fn signal_set(&self, field: &str) -> u64 {
+        self.status(field).and_then(|set| u64::from_str_radix(&set, 16).ok()).unwrap_or(0)
     }
 
     /// A variable of the environment that it was started with.
