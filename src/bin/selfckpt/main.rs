@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod checkpoint;
+mod core;
 mod decode;
 mod failure;
 mod inspect;
@@ -23,7 +24,8 @@ use std::process::ExitCode;
 use verb::{Request, Verb};
 
 /// All verbs, in the order of the help text.
-const VERBS: &[&Verb] = &[&run::VERB, &checkpoint::VERB, &restart::VERB, &inspect::VERB, &verify::VERB, &list::VERB];
+const VERBS: &[&Verb] =
+    &[&run::VERB, &checkpoint::VERB, &restart::VERB, &inspect::VERB, &verify::VERB, &list::VERB, &core::VERB];
 
 fn main() -> ExitCode {
     system::restore_sigpipe();
