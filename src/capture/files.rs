@@ -86,21 +86,39 @@ fn look_at(slot: &mut FdSlot) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives descriptors of one open file description the same number. Returns how many there are.
+/// Gives descriptors of one open file description the same number, in the order of their lowest
+/// descriptors. Returns how many there are. Sorted by the kernel's own order of descriptions
+/// (kcmp(2)), equal ones are neighbours: nothing here is quadratic.
 fn find_sharing(fds: &mut [FdSlot]) -> u32 {
     let pid = process::getpid();
+    // Only descriptors that agree in all that a description holds can share one.
+    let key = |slot: &FdSlot| (slot.dev, slot.ino, slot.pos, slot.flags);
+    let compare = |a: &FdSlot, b: &FdSlot| {
+        key(a).cmp(&key(b)).then_with(|| fs::kcmp_file(pid, a.fd, b.fd).unwrap_or(a.fd.cmp(&b.fd)))
+    };
+    fds.sort_unstable_by(compare);
+    let mut start = 0;
+    while let Some(rest) = fds.get_mut(start..).filter(|rest| !rest.is_empty()) {
+        let shared = match rest.split_first() {
+            Some((one, others)) => 1 + others.iter().take_while(|other| compare(one, other).is_eq()).count(),
+            None => 1,
+        };
+        let group = rest.get_mut(..shared).unwrap_or(&mut []);
+        let leader = group.iter().map(|slot| slot.fd).min().unwrap_or(0);
+        for slot in group {
+            slot.leader = leader;
+        }
+        start += shared;
+    }
+    fds.sort_unstable_by_key(|slot| slot.fd);
     let mut files = 0;
     for i in 0..fds.len() {
         let (before, rest) = fds.split_at_mut(i);
         let Some(slot) = rest.first_mut() else { break };
-        // Only descriptors that agree in all that a description holds can share one.
-        let same = before.iter().find(|other| {
-            other.first
-                && (other.dev, other.ino, other.pos, other.flags) == (slot.dev, slot.ino, slot.pos, slot.flags)
-                && fs::kcmp_file(pid, other.fd, slot.fd) == Ok(core::cmp::Ordering::Equal)
-        });
-        match same {
-            Some(other) => slot.file = other.file,
+        // The leader has the lowest number, so it lies before.
+        let leader = before.binary_search_by_key(&slot.leader, |other| other.fd).ok().and_then(|at| before.get(at));
+        match leader {
+            Some(leader) => slot.file = leader.file,
             None => {
                 slot.first = true;
                 slot.file = files;
@@ -128,7 +146,7 @@ fn write_files(stream: &mut Stream<'_>, fds: &[FdSlot], files: u32, notices: &mu
         let target = fs::readlink(fs::AT_FDCWD, proc_path.as_bytes(), &mut link)
             .map_err(|errno| fail!(errno, "cannot read the path of descriptor {fd}"))?;
         path.push(target);
-        let standard = fds.iter().any(|other| other.file == slot.file && other.fd <= 2);
+        let standard = slot.fd <= 2;
         let kind = classify(slot, &stat, &mut path, standard, fds);
         if kind == file_kind::CLOSED_PEER {
             notice!(

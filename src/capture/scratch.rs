@@ -26,6 +26,8 @@ pub struct FdSlot {
     pub file: u32,
     /// First descriptor of the same FILE is this one.
     pub first: bool,
+    /// Lowest descriptor of the same FILE.
+    pub leader: i32,
     pub dev: u64,
     pub ino: u64,
     pub pos: u64,
