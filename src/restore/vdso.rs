@@ -82,7 +82,9 @@ pub fn plan_vdso(
         .collect();
     let new_start = here.iter().find(|mapping| mapping.name == "[vdso]").map_or(0, |mapping| mapping.start);
     let new_symbols = symbols(&new)?;
-    for (name, offset) in symbols(&old)? {
+    let old_symbols = symbols(&old)?;
+    check_not_inside(image, code.vma.start.get(), code.vma.end.get(), &old_symbols)?;
+    for (name, offset) in old_symbols {
         let Some((_, target)) = new_symbols.iter().find(|(new, _)| *new == name) else {
             return Err(format!("this kernel's vdso has no {name}, which the program may call"));
         };
@@ -95,6 +97,28 @@ pub fn plan_vdso(
     }
     plan.keep_old_code = true;
     Ok(plan)
+}
+
+/// Length of the jump that is written over an entry point, and of `__kernel_vsyscall` at most.
+const JUMP: u64 = 5;
+const VSYSCALL: u64 = 32;
+
+/// The old code cannot go on where it reads the old kernel's data. In a system call it can: behind the
+/// call it only pops registers and returns.
+fn check_not_inside(image: &Image, start: u64, end: u64, symbols: &[(String, u64)]) -> Result<(), String> {
+    let vsyscall = symbols.iter().find(|(name, _)| name == "__kernel_vsyscall").map(|(_, offset)| start + offset);
+    for thread in &image.threads {
+        let ip = thread.cpu.ip.get();
+        let in_call = vsyscall.is_some_and(|entry| (entry + JUMP..entry + VSYSCALL).contains(&ip));
+        if (start..end).contains(&ip) && !in_call {
+            return Err(format!(
+                "the program was reading the clock ({ip:#x}, in the vdso) when the image was taken, and this kernel's \
+                 vdso is another one; restart it from another generation, or on the kernel {}",
+                image.release
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn there_base(own: &[Mapping]) -> u64 {
