@@ -80,6 +80,7 @@ parts! {
     /// Names of the mappings, one after the other.
     names: [u8; 16 << 20],
     fds: [FdSlot; MAX_FDS],
+    fd_order: [u32; MAX_FDS],
     pending: [PendingSlot; MAX_PENDING],
     runs: [PageRun; MAX_RUNS as usize],
     regions: [PageRegion; 4096],

@@ -1,6 +1,6 @@
 //! [NORMAL] A whole image, parsed: every record of the stream in its place, counts bounded.
 
-use super::files::{Fd, File};
+use super::files::{Fd, File, FileData, data_kind};
 use super::header::{Component, Header, HeaderArch};
 use super::memory::{Mm, Vma};
 use super::notice::Notice;
@@ -8,7 +8,7 @@ use super::reader::{PageData, Record, StoredRun};
 use super::signals::{NSIG, SigAction, SigPending};
 use super::task::{Program, Runtime, Task};
 use super::thread::{Cpu, CpuFpu, FpuComponent, Thread, TlsEntry};
-use super::{FLAG_OPTIONAL, FormatError, MAGIC_HEAD, ReadAt, Reader, kind};
+use super::{FLAG_OPTIONAL, FormatError, MAGIC_HEAD, ReadAt, Reader, RecordHead, kind};
 use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 
 /// A mapping and its name.
@@ -18,11 +18,22 @@ pub struct VmaEntry {
     pub name: Vec<u8>,
 }
 
-/// An open file description and its path.
+/// An open file description, its path and what else is known of it, in the order of the stream.
 #[derive(Clone, Debug)]
 pub struct FileEntry {
     pub file: File,
     pub path: Vec<u8>,
+    pub data: Vec<FileDataEntry>,
+}
+
+/// A FILE_DATA and its bytes. Those of a file's contents, which may be larger than memory, stay in the image.
+#[derive(Clone, Debug)]
+pub struct FileDataEntry {
+    pub data: FileData,
+    /// Empty for CONTENTS.
+    pub bytes: Vec<u8>,
+    /// Offset of the bytes in the image.
+    pub at: u64,
 }
 
 /// A notice and its text.
@@ -298,7 +309,18 @@ impl Parts {
                 if file.id.get() as usize != self.files.len() {
                     return Err(record.malformed("id", file.id.get().into()));
                 }
-                self.files.push(FileEntry { file, path });
+                self.files.push(FileEntry { file, path, data: Vec::new() });
+            }
+            kind::FILE_DATA => {
+                let data: FileData = fields.take()?;
+                let bytes = fields.bytes(data.len.get())?;
+                fields.end()?;
+                let Some(entry) = self.files.get_mut(data.file.get() as usize) else {
+                    return Err(record.malformed("file", data.file.get().into()));
+                };
+                let at = record.offset + (size_of::<RecordHead>() + size_of::<FileData>()) as u64;
+                let bytes = if data.what.get() == data_kind::CONTENTS { Vec::new() } else { bytes };
+                entry.data.push(FileDataEntry { data, bytes, at });
             }
             kind::FD => {
                 let fd: Fd = plain(&record)?;

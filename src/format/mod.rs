@@ -82,6 +82,8 @@ pub mod kind {
     pub const FILE: u32 = 301;
     /// Ours: a descriptor that refers to a FILE.
     pub const FD: u32 = 302;
+    /// Ours: more state of a FILE: contents, bytes in flight, locks, watches.
+    pub const FILE_DATA: u32 = 303;
     /// Ours: layout of the address space.
     pub const MM: u32 = 401;
     /// Ours: one mapping.
@@ -113,6 +115,7 @@ pub mod kind {
             LDT => "LDT",
             FILE => "FILE",
             FD => "FD",
+            FILE_DATA => "FILE_DATA",
             MM => "MM",
             VMA => "VMA",
             PAGES => "PAGES",

@@ -1,6 +1,7 @@
 //! [NORMAL] Whether an image makes sense, and whether this machine can take it. Pure: looks at the
 //! image and at a description of the host, touches nothing.
 
+use super::check_files::check_files;
 use crate::arch::cpu::Cpu as HostCpu;
 use crate::format::header::{FEATURE_NAMES, component_name};
 use crate::format::image::{Image, ThreadEntry, VmaEntry};
@@ -35,15 +36,15 @@ pub struct Problem {
 }
 
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn refuse(&mut self, record: u32, field: &str, value: u64) {
+    pub(super) fn refuse(&mut self, record: u32, field: &str, value: u64) {
         let text = format!("{} record: {field} cannot be {value:#x}", kind::name(record));
         self.0.push(Problem { fatal: true, text });
     }
 
-    fn fatal(&mut self, text: String) {
+    pub(super) fn fatal(&mut self, text: String) {
         self.0.push(Problem { fatal: true, text });
     }
 
@@ -58,6 +59,7 @@ pub fn check_image(image: &Image, host: &Host) -> Vec<Problem> {
     check_machine(image, host, &mut problems);
     check_vmas(image, host, &mut problems);
     check_runs(image, &mut problems);
+    check_files(image, &mut problems);
     check_places(image, host, &mut problems);
     for entry in &image.ldt {
         check_descriptor(entry, kind::LDT, 8192, host, &mut problems);

@@ -6,6 +6,7 @@
 //! in order.
 
 pub mod check;
+mod check_files;
 
 #[cfg(target_arch = "x86")]
 pub(crate) mod files;

@@ -68,7 +68,7 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
         Some(b"inherit") => true,
         Some(value) => return Err(format!("SELFCKPT_STDIO={}: not `inherit`", String::from_utf8_lossy(value))),
     };
-    let mut files = Files::open(&image, inherit, &mut warn)?;
+    let mut files = Files::open(&image, &source, inherit, &mut warn)?;
     let image_fd = files.raise(source.as_raw_fd())?;
     let mapped = memory::map_sources(&image, &source, &mut |file| files.raise(file.as_raw_fd()), &mut warn)?;
 

@@ -1,18 +1,100 @@
-//! [SIGNAL] Open descriptors into FILE and FD records.
+//! [SIGNAL] Open descriptors into FILE, FILE_DATA and FD records.
+//!
+//! The table of descriptors and who shares what is made here; each family of files has a module that
+//! knows its kinds. To add a kind:
+//! 1. `format::files`: a number in `file_kind`, and one in `data_kind` for each sort of state that does
+//!    not fit into FILE (FILE_DATA: bounded bytes with an offset, as many as it takes);
+//! 2. here: the family's `classify` says which description is of the kind (the first family that
+//!    answers wins), its `save` writes the FILE_DATA;
+//! 3. `restore::check_files`: what the records must look like, or the image is refused;
+//! 4. `restore::files`: the family's module makes the thing again.
+//!
+//! What no family knows is saved as CLOSED_PEER, with a notice. Nothing here may disturb the program that
+//! goes on. Closing any descriptor of a file drops the process's POSIX locks on it: files of the program
+//! are read through its own descriptors.
+
+mod device;
+mod pipe;
+mod regular;
+mod socket;
 
 use super::Stream;
 use super::failure::{Failure, fail, refuse};
 use super::notices::{Notices, notice};
 use super::scratch::FdSlot;
-use crate::format::files::{Fd, File, file_kind};
+use crate::format::files::{Fd, File, FileData, file_kind};
 use crate::format::{kind, notice::code};
-use crate::sys::abi::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK, Statx, makedev};
+use crate::sys::abi::{S_IFDIR, S_IFMT, S_IFREG, Statx};
 use crate::sys::lines::parse_dec;
 use crate::sys::text::Bytes;
-use crate::sys::{Errno, Text, call, fs, nr, process, text::text};
+use crate::sys::{Errno, Text, fs, process, text::text};
 use zerocopy::little_endian::{U32, U64};
 
-type Path = Text<4100>;
+pub type Path = Text<4100>;
+
+/// All descriptors of the program, in two orders.
+#[derive(Clone, Copy)]
+pub struct Table<'a> {
+    /// By number.
+    slots: &'a [FdSlot],
+    /// Places in `slots`, by device and inode.
+    by_object: &'a [u32],
+}
+
+impl<'a> Table<'a> {
+    /// The descriptor with this number.
+    #[allow(dead_code)] // epoll follows.
+    pub fn by_fd(&self, fd: i32) -> Option<&'a FdSlot> {
+        self.slots.binary_search_by_key(&fd, |slot| slot.fd).ok().and_then(|at| self.slots.get(at))
+    }
+
+    /// All descriptors of one file, pipe or socket.
+    pub fn of_object(&self, dev: u64, ino: u64) -> impl Iterator<Item = &'a FdSlot> + use<'a> {
+        let slots = self.slots;
+        let key = move |&at: &u32| slots.get(at as usize).map_or((0, 0), |slot| (slot.dev, slot.ino));
+        let start = self.by_object.partition_point(|at| key(at) < (dev, ino));
+        let rest = self.by_object.get(start..).unwrap_or(&[]);
+        rest.iter().take_while(move |at| key(at) == (dev, ino)).filter_map(move |&at| slots.get(at as usize))
+    }
+}
+
+/// An open file description that is about to be saved.
+pub struct Subject<'a> {
+    /// Its lowest descriptor.
+    pub slot: &'a FdSlot,
+    pub stat: &'a Statx,
+    /// As /proc/self/fd shows it; a family may put a better one in its place.
+    pub path: &'a mut Path,
+    pub table: Table<'a>,
+}
+
+impl Subject<'_> {
+    /// S_IFMT bits of the mode.
+    pub fn file_type(&self) -> u32 {
+        u32::from(self.stat.mode) & S_IFMT
+    }
+}
+
+/// Where the families write to.
+pub struct Saver<'a, 's, 'n> {
+    pub stream: &'a mut Stream<'s>,
+    pub notices: &'a mut Notices<'n>,
+}
+
+impl Saver<'_, '_, '_> {
+    /// Writes a FILE_DATA of the FILE `file`.
+    #[allow(dead_code)] // The first kind with state of its own follows.
+    pub fn data(&mut self, file: u32, what: u32, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+        let head = FileData {
+            file: U32::new(file),
+            what: U32::new(what),
+            offset: U64::new(offset),
+            len: U32::new(bytes.len() as u32),
+            reserved: U32::new(0),
+        };
+        Ok(self.stream.record(kind::FILE_DATA, 0, &head, &[bytes])?)
+    }
+}
 
 /// Reads the descriptor table and writes it.
 ///
@@ -20,6 +102,7 @@ type Path = Text<4100>;
 pub fn capture_files(
     stream: &mut Stream<'_>,
     fds: &mut [FdSlot],
+    order: &mut [u32],
     own: &[i32],
     notices: &mut Notices<'_>,
     buf: &mut [u8],
@@ -32,8 +115,15 @@ pub fn capture_files(
         look_at(slot)?;
     }
     let files = find_sharing(fds);
-    write_files(stream, fds, files, notices)?;
-    for slot in fds.iter() {
+    let fds = &*fds;
+    let order = order.get_mut(..count).unwrap_or(&mut []);
+    for (place, number) in order.iter_mut().zip(0..) {
+        *place = number;
+    }
+    order.sort_unstable_by_key(|&at| fds.get(at as usize).map_or((0, 0, 0), |slot| (slot.dev, slot.ino, slot.fd)));
+    let table = Table { slots: fds, by_object: order };
+    write_files(&mut Saver { stream, notices }, table, files)?;
+    for slot in fds {
         let cloexec = fs::fcntl(slot.fd, fs::F_GETFD, 0).unwrap_or(0) as u32 & 1;
         let fd = Fd {
             fd: U32::new(slot.fd as u32),
@@ -129,15 +219,9 @@ fn find_sharing(fds: &mut [FdSlot]) -> u32 {
     files
 }
 
-/// Whether a pipe has both of its ends here, so that no restarting command can stand in for one.
-fn both_ends_here(slot: &FdSlot, fds: &[FdSlot]) -> bool {
-    let access = |flags: u32| flags & fs::O_ACCMODE;
-    fds.iter().any(|other| (other.dev, other.ino) == (slot.dev, slot.ino) && access(other.flags) != access(slot.flags))
-}
-
-fn write_files(stream: &mut Stream<'_>, fds: &[FdSlot], files: u32, notices: &mut Notices<'_>) -> Result<(), Failure> {
+fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> Result<(), Failure> {
     let mut written = 0;
-    for slot in fds.iter().filter(|slot| slot.first) {
+    for slot in table.slots.iter().filter(|slot| slot.first) {
         let fd = slot.fd;
         let stat = fs::fstat(fd).map_err(|errno| fail!(errno, "cannot look at descriptor {fd}"))?;
         let mut path = Path::new();
@@ -146,18 +230,17 @@ fn write_files(stream: &mut Stream<'_>, fds: &[FdSlot], files: u32, notices: &mu
         let target = fs::readlink(fs::AT_FDCWD, proc_path.as_bytes(), &mut link)
             .map_err(|errno| fail!(errno, "cannot read the path of descriptor {fd}"))?;
         path.push(target);
-        let standard = slot.fd <= 2;
-        let kind = classify(slot, &stat, &mut path, standard, fds);
+        let mut subject = Subject { slot, stat: &stat, path: &mut path, table };
+        let kind = classify(&mut subject);
         if kind == file_kind::CLOSED_PEER {
             notice!(
-                notices,
+                saver.notices,
                 code::FD_NOT_SAVED,
                 fd as u64,
                 "fd {fd} ({}) cannot be saved; after a restart it stands as if its peer had closed",
-                Bytes(path.as_bytes())
+                Bytes(subject.path.as_bytes())
             );
         }
-        note_lock(fd, notices);
         let file = File {
             id: U32::new(slot.file),
             kind: U32::new(kind),
@@ -170,65 +253,27 @@ fn write_files(stream: &mut Stream<'_>, fds: &[FdSlot], files: u32, notices: &mu
             size: U64::new(stat.size),
             mtime: U64::new(stat.mtime.sec as u64),
             mtime_nsec: U32::new(stat.mtime.nsec),
-            path_len: U32::new(path.len() as u32),
+            path_len: U32::new(subject.path.len() as u32),
         };
-        stream.record(crate::format::kind::FILE, 0, &file, &[path.as_bytes()])?;
+        saver.stream.record(crate::format::kind::FILE, 0, &file, &[subject.path.as_bytes()])?;
+        save(saver, &subject, kind)?;
         written += 1;
     }
     debug_assert_eq!(written, files);
     Ok(())
 }
 
-fn classify(slot: &FdSlot, stat: &Statx, path: &mut Path, standard: bool, fds: &[FdSlot]) -> u32 {
-    let same_file = |path: &mut Path| {
-        let found = path.as_path().ok_or(Errno::ENAMETOOLONG).and_then(fs::stat);
-        found.is_ok_and(|found| found.dev() == stat.dev() && found.ino == stat.ino)
-    };
-    match u32::from(stat.mode) & S_IFMT {
-        S_IFREG if same_file(path) => file_kind::REGULAR,
-        S_IFDIR if same_file(path) => file_kind::DIRECTORY,
-        S_IFCHR => match stat.rdev() {
-            rdev if is_harmless_device(rdev) => file_kind::DEVICE,
-            _ if is_terminal(slot.fd) => file_kind::TERMINAL,
-            // The controlling terminal, by its own name.
-            rdev if rdev == makedev(5, 0) => file_kind::TERMINAL,
-            _ => file_kind::CLOSED_PEER,
-        },
-        S_IFIFO if standard && !both_ends_here(slot, fds) => file_kind::STREAM,
-        S_IFSOCK if standard => file_kind::STREAM,
-        _ => file_kind::CLOSED_PEER,
-    }
+/// What the description is, as the first family says that knows it.
+fn classify(subject: &mut Subject<'_>) -> u32 {
+    regular::classify(subject)
+        .or_else(|| device::classify(subject))
+        .or_else(|| pipe::classify(subject))
+        .or_else(|| socket::classify(subject))
+        .unwrap_or(file_kind::CLOSED_PEER)
 }
 
-/// null, zero, full, random, urandom.
-fn is_harmless_device(rdev: u64) -> bool {
-    [3, 5, 7, 8, 9].iter().any(|&minor| rdev == makedev(1, minor))
-}
-
-fn is_terminal(fd: i32) -> bool {
-    const TCGETS: usize = 0x5401;
-    let mut termios = [0u8; 64];
-    ioctl(fd, TCGETS, termios.as_mut_ptr() as usize).is_ok()
-}
-
-#[allow(unsafe_code)] // ioctl(2) with a buffer that is large enough for the operation.
-fn ioctl(fd: i32, op: usize, arg: usize) -> Result<usize, Errno> {
-    // SAFETY: TCGETS writes a struct termios of 36 bytes.
-    unsafe { call!(nr::IOCTL, fd, op, arg) }
-}
-
-/// Locks are not carried over by this revision; the program's owner is told.
-fn note_lock(fd: i32, notices: &mut Notices<'_>) {
-    let path: Text<40> = text!("/proc/self/fdinfo/{fd}\0");
-    let mut buf = [0u8; 1024];
-    let Ok(text) = fs::read_file(path.as_bytes(), &mut buf) else { return };
-    if let Some(lock) = crate::sys::lines::field(text, b"lock") {
-        notice!(
-            notices,
-            code::STATE_NOT_SAVED,
-            fd as u64,
-            "a file lock on fd {fd} is not saved and not held after a restart ({})",
-            Bytes(lock)
-        );
-    }
+/// Writes what does not fit into FILE.
+fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, _kind: u32) -> Result<(), Failure> {
+    regular::note_lock(subject.slot.fd, saver.notices);
+    Ok(())
 }

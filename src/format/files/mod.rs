@@ -1,4 +1,5 @@
-//! [NORMAL, SIGNAL] FILE and FD: open file descriptions and the descriptors that refer to them.
+//! [NORMAL, SIGNAL] FILE, FILE_DATA and FD: open file descriptions, what they hold, and the descriptors that
+//! refer to them. `capture::files` says what a new kind takes.
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -27,7 +28,37 @@ pub struct File {
 }
 const _: () = assert!(size_of::<File>() == 72);
 
-/// What a descriptor refers to, and so how it is put back.
+/// FILE_DATA: more state of a FILE that came before. Its bytes follow in the same record.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct FileData {
+    /// [`File::id`].
+    pub file: U32,
+    /// One of [`data_kind`].
+    pub what: U32,
+    /// Place of the bytes in the file, or what the kind says.
+    pub offset: U64,
+    pub len: U32,
+    pub reserved: U32,
+}
+const _: () = assert!(size_of::<FileData>() == 24);
+
+/// What the bytes of a FILE_DATA are. Each family has a hundred numbers: regular files from 1, pipes from
+/// 100, event objects from 200, sockets from 300, terminals from 400.
+pub mod data_kind {
+    /// Contents of a file from `offset` on; what is not stored reads as zeros.
+    pub const CONTENTS: u32 = 1;
+
+    pub fn name(what: u32) -> &'static str {
+        match what {
+            CONTENTS => "contents",
+            _ => "unknown",
+        }
+    }
+}
+
+/// What a descriptor refers to, and so how it is put back. Numbers as in [`data_kind`], from 10 on: regular
+/// files from 10, pipes from 20, event objects from 30, sockets from 50, terminals from 70.
 pub mod file_kind {
     /// Regular file, opened again by path.
     pub const REGULAR: u32 = 1;
