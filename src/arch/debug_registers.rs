@@ -36,98 +36,116 @@ pub const CLONE_UNTRACED: u32 = 0x80_0000;
 /// Offset of `u_debugreg` in the 32-bit `struct user`.
 pub const USER_DEBUGREG: usize = 252;
 
-#[repr(C)]
+pub const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
+
+/// What only a tracer can see of a thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traced {
+    pub debug: DebugRegisters,
+    /// Registered restartable-sequence area: address, length, signature; `None` on a kernel that does
+    /// not tell.
+    pub rseq: Option<(u64, u32, u32)>,
+}
+
+/// A thread to look at, and what was found: an errno where it could not be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    pub tid: u32,
+    pub found: Result<Traced, Errno>,
+}
+
 struct Job {
-    target: u32,
-    /// 0 when all registers were read, else an errno.
-    failed: i32,
-    out: DebugRegisters,
+    looks: *mut Look,
+    count: usize,
 }
 
 /// Runs in the helper.
-extern "C" fn read_from_outside(job: usize) -> i32 {
-    // SAFETY: `capture` passes the address of its Job and waits until the helper has ended.
-    let job = unsafe { &mut *(job as *mut Job) };
-    match read(job.target) {
-        Ok(out) => {
-            job.out = out;
-            job.failed = 0;
-            0
-        }
-        Err(error) => {
-            job.failed = error.0;
-            1
-        }
-    }
-}
-
-fn read(target: u32) -> Result<DebugRegisters, Errno> {
-    let ptrace = |request: u32, addr: usize, data: usize| {
-        // SAFETY: PEEKUSER writes one word at `data`; the other requests take numbers.
-        unsafe { call!(nr::PTRACE, request, target, addr, data) }
+extern "C" fn look_from_outside(job: usize) -> i32 {
+    // SAFETY: `look_once` passes the address of its Job, of a slice that is the helper's alone until
+    // it has ended.
+    let looks = unsafe {
+        let job = &*(job as *const Job);
+        core::slice::from_raw_parts_mut(job.looks, job.count)
     };
-    ptrace(PTRACE_SEIZE, 0, 0)?;
-    let result = (|| {
-        ptrace(PTRACE_INTERRUPT, 0, 0)?;
-        let mut status = 0u32;
-        // SAFETY: `status` takes one word.
-        unsafe { call!(nr::WAIT4, target, &raw mut status, WALL, 0) }?;
-        let peek = |index: usize| {
-            let mut word = 0u32;
-            ptrace(PTRACE_PEEKUSER, USER_DEBUGREG + 4 * index, &raw mut word as usize)?;
-            Ok(word)
-        };
-        Ok(DebugRegisters { address: [peek(0)?, peek(1)?, peek(2)?, peek(3)?], dr6: peek(6)?, dr7: peek(7)? })
-    })();
-    ptrace(PTRACE_DETACH, 0, 0)?;
-    result
+    // All are stopped before the first one is waited for: they stop side by side.
+    for look in looks.iter_mut() {
+        look.found = seize(look.tid).map(|()| Traced::default());
+    }
+    for look in looks.iter_mut().filter(|look| look.found.is_ok()) {
+        look.found = read(look.tid);
+        // A thread that is gone needs no release.
+        let _ = ptrace(PTRACE_DETACH, look.tid, 0, 0);
+    }
+    0
 }
 
-/// Reads the debug registers of the calling thread. `stack_top` ends at least 16 KiB of memory for
-/// the helper.
+fn ptrace(request: u32, target: u32, addr: usize, data: usize) -> Result<usize, Errno> {
+    // SAFETY: PEEKUSER writes one word at `data`, GET_RSEQ_CONFIGURATION `addr` bytes; the other
+    // requests take numbers.
+    unsafe { call!(nr::PTRACE, request, target, addr, data) }
+}
+
+fn seize(target: u32) -> Result<(), Errno> {
+    ptrace(PTRACE_SEIZE, target, 0, 0)?;
+    ptrace(PTRACE_INTERRUPT, target, 0, 0).map(drop)
+}
+
+fn read(target: u32) -> Result<Traced, Errno> {
+    let mut status = 0u32;
+    // SAFETY: `status` takes one word.
+    unsafe { call!(nr::WAIT4, target, &raw mut status, WALL, 0) }?;
+    let peek = |index: usize| {
+        let mut word = 0u32;
+        ptrace(PTRACE_PEEKUSER, target, USER_DEBUGREG + 4 * index, &raw mut word as usize)?;
+        Ok::<u32, Errno>(word)
+    };
+    let debug = DebugRegisters { address: [peek(0)?, peek(1)?, peek(2)?, peek(3)?], dr6: peek(6)?, dr7: peek(7)? };
+    // struct ptrace_rseq_configuration: pointer u64, size, signature, flags, padding.
+    let mut rseq = [0u32; 6];
+    let told = ptrace(PTRACE_GET_RSEQ_CONFIGURATION, target, size_of_val(&rseq), rseq.as_mut_ptr() as usize);
+    let [low, high, size, signature, ..] = rseq;
+    let rseq = told.is_ok().then_some((u64::from(low) | (u64::from(high) << 32), size, signature));
+    Ok(Traced { debug, rseq })
+}
+
+/// Looks at threads of this process through a helper. `stack_top` ends at least 16 KiB of memory for
+/// it. What could not be seen (another tracer, a security module) stands in the entry.
 ///
 /// # Errors
-/// EPERM where ptrace(2) is not allowed (another tracer, a security module).
+/// The helper could not be started.
 ///
 /// # Safety
-/// The memory below `stack_top` is writable and unused.
-pub unsafe fn capture(stack_top: usize) -> Result<DebugRegisters, Errno> {
+/// The memory below `stack_top` is writable and unused; the threads stand still.
+pub unsafe fn look_at_threads(stack_top: usize, looks: &mut [Look]) -> Result<(), Errno> {
     // SAFETY: by the contract above.
-    match unsafe { capture_once(stack_top) } {
+    unsafe { look_once(stack_top, looks) }?;
+    if looks.iter().any(|look| look.found.is_err_and(|errno| errno == Errno::EPERM)) {
         // Yama refuses a tracer that is no ancestor until the target names it.
-        Err(Errno::EPERM) => {
-            const ANY: usize = usize::MAX;
-            process::prctl(process::PR_SET_PTRACER, ANY, 0, 0, 0).map_err(|_| Errno::EPERM)?;
+        const ANY: usize = usize::MAX;
+        if process::prctl(process::PR_SET_PTRACER, ANY, 0, 0, 0).is_ok() {
             // SAFETY: as above.
-            let result = unsafe { capture_once(stack_top) };
+            let result = unsafe { look_once(stack_top, looks) };
             let _ = process::prctl(process::PR_SET_PTRACER, 0, 0, 0, 0);
-            result
+            return result;
         }
-        other => other,
     }
+    Ok(())
 }
 
 /// # Safety
-/// As [`capture`].
-unsafe fn capture_once(stack_top: usize) -> Result<DebugRegisters, Errno> {
-    let mut job = Job { target: process::gettid(), failed: -1, out: DebugRegisters::default() };
-    // SAFETY: the stack is the caller's promise; `job` outlives the helper, which is waited for.
+/// As [`look_at_threads`].
+unsafe fn look_once(stack_top: usize, looks: &mut [Look]) -> Result<(), Errno> {
+    let mut job = Job { looks: looks.as_mut_ptr(), count: looks.len() };
+    // SAFETY: the stack is the caller's promise; `job` and the slice outlive the helper, which is
+    // waited for.
     let child =
-        unsafe { entry::clone(CLONE_VM | CLONE_UNTRACED, stack_top, read_from_outside, &raw mut job as usize) }?;
+        unsafe { entry::clone(CLONE_VM | CLONE_UNTRACED, stack_top, look_from_outside, &raw mut job as usize) }?;
     loop {
         // SAFETY: no status is asked for.
         match unsafe { call!(nr::WAIT4, child, 0, WCLONE, 0) } {
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
-            Ok(_) => break,
+            Ok(_) => return Ok(()),
         }
-    }
-    // The helper wrote through the raw pointer.
-    // SAFETY: `job` is alive and nobody else uses it any more.
-    let job = unsafe { core::ptr::read_volatile(&raw const job) };
-    match job.failed {
-        0 => Ok(job.out),
-        error if error > 0 => Err(Errno(error)),
-        _ => Err(Errno::EIO),
     }
 }

@@ -2,7 +2,9 @@
 //! the two instructions that a restart ends with.
 #![allow(unsafe_code)] // Hands control to assembly; each function names what it demands.
 
+use crate::format::task::RestartInfo;
 use core::arch::global_asm;
+use core::mem::offset_of;
 
 global_asm!(
     ".pushsection .text.selfckpt_entry,\"ax\",@progbits",
@@ -17,6 +19,16 @@ global_asm!(
     "popfd",
     "jmp {on_signal}",
     ".size selfckpt_signal_entry, . - selfckpt_signal_entry",
+    // Handler of the stop signal, the same way.
+    ".globl selfckpt_stop_entry",
+    ".hidden selfckpt_stop_entry",
+    ".type selfckpt_stop_entry, @function",
+    "selfckpt_stop_entry:",
+    "pushfd",
+    "and dword ptr [esp], 0xfffbbfff", // AC and NT
+    "popfd",
+    "jmp {on_stop}",
+    ".size selfckpt_stop_entry, . - selfckpt_stop_entry",
     // What the handler returns to (SA_RESTORER): esp points behind the return address, as
     // rt_sigreturn expects.
     ".globl selfckpt_sigreturn",
@@ -27,14 +39,50 @@ global_asm!(
     "int 0x80",
     "ud2",
     ".size selfckpt_sigreturn, . - selfckpt_sigreturn",
-    // Last step of a restart, entered in the restored library with the arguments of munmap for the
-    // restorer in eax, ebx, ecx and esp at frame + 4. RUNTIME holds its address.
+    // Last step of a restart, entered in the restored library; RUNTIME holds its address. esi is the
+    // address of RestartInfo, esp is frame + 4. No stack is used: below the frame there may be none.
+    // The main thread has ebx, ecx = the restorer's memory; the others have ebx = 0. All wait until
+    // the restorer's memory is gone, so that none runs while another is still being made.
     ".globl selfckpt_leave",
     ".hidden selfckpt_leave",
     ".type selfckpt_leave, @function",
     "selfckpt_leave:",
+    "test ebx, ebx",
+    "jz 3f",
+    "mov eax, {munmap}",
     "int 0x80",
+    "mov dword ptr [esi + {gate}], 1",
+    "lea ebx, [esi + {gate}]",
+    "mov ecx, 1", // FUTEX_WAKE
+    "mov edx, 0x7fffffff",
+    "mov eax, {futex}",
+    "int 0x80",
+    "test esp, esp", // a main thread that had ended already ends again
+    "jz 6f",
+    "2:",
     "mov eax, {rt_sigreturn}",
+    "int 0x80",
+    "ud2",
+    "3:",
+    "lock inc dword ptr [esi + {waiting}]",
+    "lea ebx, [esi + {waiting}]",
+    "mov ecx, 1", // FUTEX_WAKE
+    "mov edx, 1",
+    "mov eax, {futex}",
+    "int 0x80",
+    "lea ebx, [esi + {gate}]",
+    "4:",
+    "cmp dword ptr [ebx], 0",
+    "jne 2b",
+    "xor ecx, ecx", // FUTEX_WAIT while it is zero, without a timeout
+    "xor edx, edx",
+    "xor esi, esi",
+    "mov eax, {futex}",
+    "int 0x80",
+    "jmp 4b",
+    "6:",
+    "xor ebx, ebx",
+    "mov eax, {exit}",
     "int 0x80",
     "ud2",
     ".size selfckpt_leave, . - selfckpt_leave",
@@ -98,6 +146,11 @@ global_asm!(
     ".size selfckpt_clone, . - selfckpt_clone",
     ".popsection",
     on_signal = sym crate::runtime::trigger::selfckpt_on_signal,
+    on_stop = sym crate::runtime::quiesce::selfckpt_on_stop,
+    munmap = const crate::sys::nr::MUNMAP,
+    futex = const crate::sys::nr::FUTEX,
+    gate = const offset_of!(RestartInfo, gate),
+    waiting = const offset_of!(RestartInfo, waiting),
     rt_sigreturn = const crate::sys::nr::RT_SIGRETURN,
     clone = const crate::sys::nr::CLONE,
     exit = const crate::sys::nr::EXIT,
@@ -105,6 +158,7 @@ global_asm!(
 
 unsafe extern "C" {
     fn selfckpt_signal_entry();
+    fn selfckpt_stop_entry();
     fn selfckpt_sigreturn();
     fn selfckpt_leave();
     fn selfckpt_call_on_stack(top: usize, function: extern "C" fn(usize), argument: usize);
@@ -114,6 +168,11 @@ unsafe extern "C" {
 /// Address of the handler of the trigger signals.
 pub fn signal_entry() -> usize {
     selfckpt_signal_entry as usize
+}
+
+/// Address of the handler of the stop signal.
+pub fn stop_entry() -> usize {
+    selfckpt_stop_entry as usize
 }
 
 /// Address that the handler returns to.

@@ -22,7 +22,7 @@ use failure::{Failure, fail};
 use notices::Notices;
 use scratch::Scratch;
 use sink::FileSink;
-use threads::{Frame, Rseq};
+use threads::{LibcRseq, ThreadSlot};
 use vmas::VmaTable;
 
 /// The stream of a checkpoint.
@@ -30,8 +30,11 @@ pub type Stream<'a> = Writer<'a, FileSink<'a>>;
 
 /// What `capture` needs to know besides the process itself.
 pub struct Context<'a> {
-    pub frame: Frame,
-    pub rseq: Rseq,
+    /// All threads, standing still; the calling one is the first.
+    pub threads: &'a [ThreadSlot],
+    /// So many entries of the scratch memory's pending signals are filled already.
+    pub pending: usize,
+    pub rseq: LibcRseq,
     pub cpu: &'a Cpu,
     /// Descriptors of the library.
     pub own_fds: &'a [i32],
@@ -75,16 +78,13 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
     task::write_mm(&mut stream, &table, task_size, scratch.text)?;
 
     files::capture_files(&mut stream, scratch.fds, scratch.fd_order, context.own_fds, &mut notices, scratch.lines)?;
-    signals::capture_signals(&mut stream, scratch.pending, context.own_signals, scratch.lines)?;
-    let watched = threads::capture_thread(
-        &mut stream,
-        &context.frame,
-        context.rseq,
-        context.cpu,
-        scratch.helper_stack_top,
-        scratch.text,
-        &mut notices,
-    )?;
+    signals::capture_signals(&mut stream, scratch.pending, context.pending, context.own_signals, scratch.lines)?;
+    let leader = crate::sys::process::gettid();
+    let (looks, watched) =
+        threads::look_at_threads(context.threads, leader, scratch.looks, scratch.helper_stack_top, &mut notices);
+    threads::note_credentials(context.threads, &mut notices);
+    let looks = scratch.looks.get(..looks).unwrap_or(&[]);
+    threads::capture_threads(&mut stream, context.threads, looks, context.rseq, context.cpu, scratch.text)?;
 
     // Space that is reserved beforehand is written faster. What is too much is cut off at the end.
     let resident = task::resident_bytes(scratch.lines);

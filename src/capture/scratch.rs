@@ -4,7 +4,9 @@
 //! from the program's memory by its address alone. Only what is touched costs anything.
 #![allow(unsafe_code)] // Hands out disjoint parts of one mapping.
 
+use super::threads::ThreadSlot;
 use super::vmas::VmaSlot;
+use crate::arch::debug_registers::Look;
 use crate::format::memory::PageRun;
 use crate::format::{MAX_RECORD, MAX_RUNS};
 use crate::sys::abi::{Iovec, PageRegion, Siginfo};
@@ -15,6 +17,9 @@ pub const HELPER_STACK: usize = 64 << 10;
 /// The kernel's limit is 65530 mappings (vm.max_map_count) unless somebody raised it.
 pub const MAX_VMAS: usize = 128 << 10;
 pub const MAX_FDS: usize = 128 << 10;
+pub const MAX_THREADS: usize = 32 << 10;
+/// Highest pid_max of a 64-bit kernel.
+pub const MAX_TID: usize = 4 << 20;
 const MAX_PENDING: usize = 64 << 10;
 pub const MAX_IOV: usize = 1024;
 
@@ -34,10 +39,10 @@ pub struct FdSlot {
     pub flags: u32,
 }
 
-/// A pending signal and whether it is for this thread alone.
+/// A pending signal, and the thread that it is for; 0 for the process.
 #[derive(Clone, Copy)]
 pub struct PendingSlot {
-    pub private: bool,
+    pub tid: u32,
     pub info: Siginfo,
 }
 
@@ -82,6 +87,10 @@ parts! {
     fds: [FdSlot; MAX_FDS],
     fd_order: [u32; MAX_FDS],
     pending: [PendingSlot; MAX_PENDING],
+    threads: [ThreadSlot; MAX_THREADS],
+    looks: [Look; MAX_THREADS],
+    /// Thread ids that have been seen, a bit each.
+    tids: [u32; MAX_TID / 32],
     runs: [PageRun; MAX_RUNS as usize],
     regions: [PageRegion; 4096],
     iov: [Iovec; MAX_IOV],

@@ -1,20 +1,22 @@
 //! [SIGNAL] Dispositions and pending signals.
 
 use super::Stream;
-use super::failure::{Failure, refuse};
+use super::failure::{Failure, fail, refuse};
 use super::scratch::PendingSlot;
 use crate::format::kind;
 use crate::format::signals::{NSIG, SigAction, SigPending};
 use crate::sys::lines::{field, parse_hex};
-use crate::sys::{Errno, fs, process};
+use crate::sys::{Errno, Text, fs, process, text::text};
 use zerocopy::little_endian::{U32, U64};
 
 /// Writes SIGACTIONS and the SIGPENDINGs. Pending signals are taken and queued again at once, so
-/// that the program that goes on finds them as they were. Those of `own` are requests to us and
-/// left alone.
+/// that the program that goes on finds them as they were; the first `others` of `pending` are those of
+/// other threads than this one, which have done so already. Those of `own` are requests to us and left
+/// alone.
 pub fn capture_signals(
     stream: &mut Stream<'_>,
     pending: &mut [PendingSlot],
+    others: usize,
     own: u64,
     buf: &mut [u8],
 ) -> Result<(), Failure> {
@@ -30,67 +32,66 @@ pub fn capture_signals(
     }
     stream.record(kind::SIGACTIONS, 0, &actions, &[])?;
 
-    let count = take_pending(pending, own, buf)?;
-    let taken = pending.get(..count).unwrap_or(&[]);
-    let tid = process::gettid();
-    requeue(taken, tid)?;
-    for slot in taken {
-        let record = SigPending {
-            tid: U32::new(if slot.private { tid } else { 0 }),
-            signo: U32::new(slot.info.signo()),
-            siginfo: slot.info.bytes(),
-        };
+    let mut count = others;
+    if process::sigpending() & !own != 0 {
+        let free = pending.get_mut(count..).unwrap_or(&mut []);
+        let taken = take_private(free, process::gettid(), own, buf)?;
+        let taken = taken + take_shared(free.get_mut(taken..).unwrap_or(&mut []), own)?;
+        requeue(free.get(..taken).unwrap_or(&[]))?;
+        count += taken;
+    }
+    for slot in pending.get(..count).unwrap_or(&[]) {
+        let record =
+            SigPending { tid: U32::new(slot.tid), signo: U32::new(slot.info.signo()), siginfo: slot.info.bytes() };
         stream.record(kind::SIGPENDING, 0, &record, &[])?;
     }
     Ok(())
 }
 
-/// Signals that are pending for this thread alone.
-fn private_pending(buf: &mut [u8]) -> Result<u64, Failure> {
-    let status = fs::read_file(b"/proc/thread-self/status\0", buf)
-        .map_err(|errno| super::failure::fail!(errno, "cannot read /proc/thread-self/status"))?;
+/// Signals that are pending for one thread alone.
+pub fn private_pending(tid: u32, buf: &mut [u8]) -> Result<u64, Failure> {
+    let path: Text<64> = text!("/proc/self/task/{tid}/status\0");
+    let status = fs::read_file(path.as_bytes(), buf)
+        .map_err(|errno| fail!(errno, "cannot read the status of thread {tid} in /proc/self/task"))?;
     field(status, b"SigPnd")
         .and_then(parse_hex)
-        .ok_or_else(|| refuse!(Errno::EIO, "SigPnd is missing in /proc/thread-self/status"))
+        .ok_or_else(|| refuse!(Errno::EIO, "SigPnd is missing in the status of thread {tid}"))
 }
 
-fn take_pending(pending: &mut [PendingSlot], own: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+fn too_many(room: usize) -> Failure {
+    refuse!(Errno(105), "more than {room} signals are pending") // ENOBUFS
+}
+
+/// Takes the signals that are pending for the calling thread `tid` alone. The kernel hands out a
+/// thread's own signals first, so as long as one is there for a number, that is the one that is taken.
+pub fn take_private(free: &mut [PendingSlot], tid: u32, own: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+    let room = free.len();
     let mut count = 0;
-    let room = pending.len();
-    let mut keep = |private: bool, info| match pending.get_mut(count) {
-        Some(slot) => {
-            *slot = PendingSlot { private, info };
-            count += 1;
-            true
-        }
-        None => false,
-    };
-    if process::sigpending() & !own != 0 {
-        // The kernel hands out a thread's own signals first, so as long as one is there for a
-        // number, that is the one that is taken.
-        loop {
-            let set = private_pending(buf)? & !own;
-            match (set != 0).then(|| process::take_pending(set)).flatten() {
-                Some(info) if keep(true, info) => {}
-                Some(_) => return Err(refuse!(Errno(105), "more than {room} signals are pending")),
-                None => break,
-            }
-        }
-        while let Some(info) = process::take_pending(!own) {
-            if !keep(false, info) {
-                return Err(refuse!(Errno(105), "more than {room} signals are pending"));
-            }
-        }
+    loop {
+        let set = private_pending(tid, buf)? & !own;
+        let Some(info) = (set != 0).then(|| process::take_pending(set)).flatten() else { return Ok(count) };
+        *free.get_mut(count).ok_or_else(|| too_many(room))? = PendingSlot { tid, info };
+        count += 1;
+    }
+}
+
+/// Takes the signals that are pending for the process.
+fn take_shared(free: &mut [PendingSlot], own: u64) -> Result<usize, Failure> {
+    let room = free.len();
+    let mut count = 0;
+    while let Some(info) = process::take_pending(!own) {
+        *free.get_mut(count).ok_or_else(|| too_many(room))? = PendingSlot { tid: 0, info };
+        count += 1;
     }
     Ok(count)
 }
 
-fn requeue(taken: &[PendingSlot], tid: u32) -> Result<(), Failure> {
+/// Queues signals again that were taken.
+pub fn requeue(taken: &[PendingSlot]) -> Result<(), Failure> {
     let pid = process::getpid();
     for slot in taken {
-        process::queue_signal(pid, slot.private.then_some(tid), &slot.info).map_err(|errno| {
-            super::failure::fail!(errno, "cannot queue the pending signal {} again", slot.info.signo())
-        })?;
+        process::queue_signal(pid, (slot.tid != 0).then_some(slot.tid), &slot.info)
+            .map_err(|errno| fail!(errno, "cannot queue the pending signal {} again", slot.info.signo()))?;
     }
     Ok(())
 }

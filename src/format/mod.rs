@@ -46,7 +46,7 @@ pub const MAGIC_TAIL: u64 = 0x002d_2a0c_c0de_ef00;
 /// Architecture number of 32-bit x86.
 pub const ARCH_X86_32: u16 = 1;
 /// Our own revision of the stream. A reader takes exactly this one.
-pub const REV: u16 = 1;
+pub const REV: u16 = 2;
 /// Size of a page of memory, and the alignment of page data in the file.
 pub const PAGE: u64 = 4096;
 

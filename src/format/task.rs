@@ -52,8 +52,8 @@ pub struct Runtime {
     pub restart_info_size: U32,
     /// Number of this image.
     pub generation: U32,
-    /// Address of `int 0x80; mov $173, %eax; int 0x80` in the saved library: the last step of a
-    /// restart unmaps the restorer there and returns into the program.
+    /// Address of the code in the saved library (`selfckpt_leave`) that is the last step of a restart:
+    /// it unmaps the restorer and returns into the program.
     pub leave: U64,
     /// Descriptor on which the library held the lock; a restart puts the new lock there.
     pub lock_fd: U32,
@@ -80,14 +80,19 @@ pub struct RestartInfo {
     pub valid: U32,
     /// Generation that was restarted.
     pub generation: U32,
-    pub reserved: U32,
+    /// 0 until every thread is back and the restorer's memory is gone. A futex.
+    pub gate: U32,
     pub lock_fd: U32,
-    pub reserved2: U32,
+    /// Threads that wait for that. A futex.
+    pub waiting: U32,
     /// 0 keeps the level of before; else 1 + the new level.
     pub log_level: U32,
     pub dir_len: U32,
     pub name_len: U32,
+    /// Differs from restart to restart.
+    pub epoch: U32,
+    pub reserved: U32,
     pub dir: [u8; RESTART_DIR_MAX],
     pub name: [u8; RESTART_NAME_MAX],
 }
-const _: () = assert!(size_of::<RestartInfo>() == 32 + RESTART_DIR_MAX + RESTART_NAME_MAX);
+const _: () = assert!(size_of::<RestartInfo>() == 40 + RESTART_DIR_MAX + RESTART_NAME_MAX);

@@ -3,7 +3,8 @@
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// THREAD. Its THREAD_TLS (if any entry is set), LDT (first thread, if any), CPU and CPU_FPU follow.
+/// THREAD, the main thread first. Its THREAD_TLS (if any entry is set), LDT (first thread, if any), CPU and
+/// CPU_FPU follow.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Thread {
@@ -16,7 +17,8 @@ pub struct Thread {
     /// GDT index of slot 0: 12 on a 64-bit kernel, 6 on a 32-bit one.
     pub gdt_first: U32,
     pub tid: U32,
-    pub reserved: U32,
+    /// Bits of [`flag`].
+    pub flags: U32,
     /// Blocked signals, bit n-1 for signal n.
     pub sigmask: U64,
     pub altstack_sp: U64,
@@ -37,6 +39,12 @@ pub struct Thread {
     pub name: [u8; 16],
 }
 const _: () = assert!(size_of::<Thread>() == 120);
+
+/// Bits of [`Thread::flags`].
+pub mod flag {
+    /// The main thread has ended (pthread_exit) while others run: it has no registers.
+    pub const EXITED: u32 = 1;
+}
 
 /// One TLS or LDT entry: the fields of `struct user_desc`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

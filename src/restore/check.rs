@@ -6,7 +6,7 @@ use crate::arch::cpu::Cpu as HostCpu;
 use crate::format::header::{FEATURE_NAMES, component_name};
 use crate::format::image::{Image, ThreadEntry, VmaEntry};
 use crate::format::memory::{vma_flag, vma_kind};
-use crate::format::thread::{SSE_SIZE, TlsEntry, X87_SIZE, desc};
+use crate::format::thread::{SSE_SIZE, TlsEntry, X87_SIZE, desc, flag};
 use crate::format::{PAGE, kind};
 
 /// The machine that is to take the image.
@@ -72,10 +72,36 @@ pub fn check_image(image: &Image, host: &Host) -> Vec<Problem> {
             problems.refuse(kind::SIGPENDING, "signo", pending.signo.get().into());
         }
     }
-    if image.threads.len() != 1 {
-        problems.refuse(kind::THREAD, "number of threads", image.threads.len() as u64);
-    }
+    check_identities(image, &mut problems);
     problems.0
+}
+
+/// The main thread comes first, no id stands twice, and what refers to a thread refers to one of the image.
+fn check_identities(image: &Image, problems: &mut Problems) {
+    if image.threads.first().is_none_or(|main| main.thread.tid != image.task.pid) {
+        problems.refuse(
+            kind::THREAD,
+            "tid of the main thread",
+            image.threads.first().map_or(0, |t| t.thread.tid.get().into()),
+        );
+    }
+    let mut tids: Vec<u32> = image.threads.iter().map(|entry| entry.thread.tid.get()).collect();
+    tids.sort_unstable();
+    if let Some(twice) = tids.windows(2).find(|pair| pair[0] == pair[1]) {
+        problems.refuse(kind::THREAD, "tid (it stands twice)", twice[0].into());
+    }
+    for pending in &image.pending {
+        let tid = pending.tid.get();
+        if tid != 0 && tids.binary_search(&tid).is_err() {
+            problems.refuse(kind::SIGPENDING, "tid", tid.into());
+        }
+    }
+    for entry in image.threads.iter().filter(|entry| entry.thread.flags.get() != 0) {
+        let (flags, alone) = (entry.thread.flags.get(), image.threads.len() == 1);
+        if flags != flag::EXITED || entry.thread.tid != image.task.pid || alone {
+            problems.refuse(kind::THREAD, "flags", flags.into());
+        }
+    }
 }
 
 fn check_machine(image: &Image, host: &Host, problems: &mut Problems) {
@@ -228,6 +254,9 @@ fn check_thread(entry: &ThreadEntry, image: &Image, host: &Host, problems: &mut 
     }
     for tls in &entry.tls {
         check_descriptor(tls, kind::THREAD_TLS, 3, host, problems);
+    }
+    if thread.flags.get() & flag::EXITED != 0 {
+        return; // No registers.
     }
     // The frame's old place: writable, and long enough to be one.
     let (frame, size) = (thread.frame_addr.get(), u64::from(thread.frame_size.get()));

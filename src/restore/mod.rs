@@ -2,7 +2,7 @@
 //!
 //! `check` holds the image against this machine, `files` opens what the program had open, `memory`
 //! decides what each mapping is made from, `layout` finds room for the restorer, `vdso` brings the
-//! kernel's pages to their place, `plan` writes the restorer's steps. `runtime::takeover` calls them
+//! kernel's pages to their place, `plan` and `threads` write the restorer's steps. `runtime::takeover` calls them
 //! in order.
 
 pub mod check;
@@ -18,5 +18,7 @@ pub(crate) mod memory;
 pub(crate) mod plan;
 #[cfg(target_arch = "x86")]
 pub(crate) mod steps;
+#[cfg(target_arch = "x86")]
+pub(crate) mod threads;
 #[cfg(target_arch = "x86")]
 pub(crate) mod vdso;

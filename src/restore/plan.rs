@@ -1,16 +1,15 @@
-//! [NORMAL] The restorer's plan: every system call of the take-over, in order, with its arguments.
+//! [NORMAL] The restorer's plan: every system call of the take-over, in order, with its arguments. The
+//! threads have a file of their own.
 
 use super::memory::{Mapped, Source};
 use super::steps::Steps;
+use super::threads;
 use super::vdso::VdsoPlan;
 use crate::arch::cpu::Cpu as HostCpu;
-use crate::arch::debug_registers as debug;
-use crate::arch::frame;
-use crate::format::image::{Image, ThreadEntry, VmaEntry};
+use crate::format::image::{Image, VmaEntry};
 use crate::format::memory::vma_flag;
 use crate::format::task::RestartInfo;
-use crate::format::thread::desc;
-use crate::sys::abi::{KernelSigaction, SS_DISABLE};
+use crate::sys::abi::KernelSigaction;
 use crate::sys::{nr, process};
 use std::os::fd::RawFd;
 use zerocopy::IntoBytes;
@@ -29,6 +28,8 @@ pub struct Inputs<'a> {
     pub region: Region,
     pub info: &'a RestartInfo,
     pub task_size: u64,
+    /// Threads get the ids that they had.
+    pub same_ids: bool,
     /// [`MM_MAP_64`] or [`MM_MAP_32`].
     pub mm_map_size: u32,
 }
@@ -38,18 +39,6 @@ pub struct Inputs<'a> {
 pub struct Region {
     pub start: u32,
     pub len: u32,
-}
-
-/// Most steps that a plan can have: bounds the restorer's memory.
-pub fn most_steps(image: &Image, mapped: &[Mapped]) -> usize {
-    let reads: usize = mapped.iter().map(|mapped| mapped.reads.len()).sum();
-    reads + mapped.len() * 12 + image.pending.len() + image.ldt.len() + 4 * 64 + 1200
-}
-
-/// Most bytes that its data can have.
-pub fn most_bytes(image: &Image, mapped: &[Mapped]) -> usize {
-    let names: usize = image.vmas.iter().map(|entry| entry.name.len()).sum();
-    names + mapped.len() * 200 + image.pending.len() * 320 + image.ldt.len() * 24 + image.auxv.len() + (64 << 10)
 }
 
 /// Writes the plan.
@@ -75,10 +64,8 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
         steps.attempt(nr::CLOSE, &[*fd as u32]);
     }
     restore_signals(inputs, steps);
-    let [thread] = inputs.image.threads.as_slice() else {
-        return Err("the image has more than one thread".to_string());
-    };
-    restore_thread(inputs, thread, steps)
+    steps.copy(inputs.info.as_bytes(), inputs.image.runtime.restart_info.get() as u32);
+    threads::restore_threads(inputs, steps)
 }
 
 const MREMAP_MAYMOVE_FIXED: u32 = 1 | 2;
@@ -297,135 +284,10 @@ fn restore_signals(inputs: &Inputs<'_>, steps: &mut Steps) {
         steps.call(nr::RT_SIGACTION, &[signal, at, 0, 8]);
     }
     let pid = process::getpid();
-    for pending in &inputs.image.pending {
+    for pending in inputs.image.pending.iter().filter(|pending| pending.tid.get() == 0) {
         let info = steps.bytes(&pending.siginfo);
         let signal = pending.signo.get();
         steps.explain(&format!("cannot queue the pending signal {signal}"));
-        if pending.tid.get() == 0 {
-            steps.call(nr::RT_SIGQUEUEINFO, &[pid, signal, info]);
-        } else {
-            steps.call(nr::RT_TGSIGQUEUEINFO, &[pid, process::gettid(), signal, info]);
-        }
+        steps.call(nr::RT_SIGQUEUEINFO, &[pid, signal, info]);
     }
-}
-
-fn restore_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, steps: &mut Steps) -> Result<(), String> {
-    let thread = &entry.thread;
-    restore_descriptors(inputs, entry, steps);
-    steps.explain("cannot restore the thread's kernel state");
-    if thread.clear_child_tid.get() != 0 {
-        steps.call(nr::SET_TID_ADDRESS, &[thread.clear_child_tid.get() as u32]);
-    }
-    if thread.robust_head.get() != 0 {
-        steps.call(nr::SET_ROBUST_LIST, &[thread.robust_head.get() as u32, thread.robust_len.get()]);
-    }
-    if thread.rseq_addr.get() != 0 {
-        steps.explain("cannot register restartable sequences");
-        steps.call(nr::RSEQ, &[thread.rseq_addr.get() as u32, thread.rseq_len.get(), 0, thread.rseq_sig.get()]);
-    }
-    let disabled = thread.altstack_size.get() == 0;
-    let flags = if disabled { SS_DISABLE } else { thread.altstack_flags.get() & !1 };
-    let altstack = [thread.altstack_sp.get() as u32, flags, thread.altstack_size.get() as u32];
-    let at = steps.bytes(altstack.as_bytes());
-    steps.explain("cannot set the alternate signal stack");
-    steps.call(nr::SIGALTSTACK, &[at, 0]);
-    let name = steps.bytes(&thread.name);
-    steps.call(nr::PRCTL, &[process::PR_SET_NAME, name]);
-    if inputs.image.task.dumpable.get() == 0 {
-        steps.call(nr::PRCTL, &[process::PR_SET_DUMPABLE, 0]);
-    }
-    steps.copy(inputs.info.as_bytes(), inputs.image.runtime.restart_info.get() as u32);
-    let esp = place_frame(inputs, entry, altstack, steps)?;
-    restore_debug_registers(entry, steps);
-    // The kernel restores from the frame all that a handler may change; these two it does not.
-    const ID_AND_NT: u32 = 0x20_0000 | 0x4000;
-    const IF_AND_FIXED: u32 = 0x202;
-    let eflags = entry.cpu.flags.get() as u32 & ID_AND_NT | IF_AND_FIXED;
-    steps.leave(inputs.region.start, inputs.region.len, esp, inputs.image.runtime.leave.get() as u32, eflags);
-    Ok(())
-}
-
-fn restore_descriptors(inputs: &Inputs<'_>, entry: &ThreadEntry, steps: &mut Steps) {
-    let thread = &entry.thread;
-    for slot in 0..3 {
-        let found = entry.tls.iter().find(|tls| tls.slot.get() == slot);
-        let (base, limit, flags) = match found {
-            Some(tls) => (tls.base.get() as u32, tls.limit.get(), tls.flags.get()),
-            None => (0, 0, desc::READ_EXEC_ONLY | desc::SEG_NOT_PRESENT),
-        };
-        let at = steps.bytes([thread.gdt_first.get() + slot, base, limit, flags].as_bytes());
-        steps.explain(&format!("cannot set TLS entry {slot}"));
-        steps.call(nr::SET_THREAD_AREA, &[at]);
-    }
-    for ldt in &inputs.image.ldt {
-        let words = [ldt.slot.get(), ldt.base.get() as u32, ldt.limit.get(), ldt.flags.get()];
-        let at = steps.bytes(words.as_bytes());
-        steps.explain(&format!("cannot set LDT entry {}", ldt.slot.get()));
-        const WRITE_NEW: u32 = 0x11;
-        steps.expect(nr::MODIFY_LDT, &[WRITE_NEW, at, 16], 0);
-    }
-}
-
-/// Builds the signal frame that rt_sigreturn takes the registers from, where the checkpoint's own
-/// frame was: memory below the stack pointer that the program does not use. Returns esp for it.
-fn place_frame(inputs: &Inputs<'_>, entry: &ThreadEntry, altstack: [u32; 3], steps: &mut Steps) -> Result<u32, String> {
-    let parts: Vec<(u32, &[u8])> =
-        entry.fpu.iter().flat_map(|fpu| &fpu.parts).map(|part| (part.id, part.bytes.as_slice())).collect();
-    let size = frame::built_size(inputs.host, &parts);
-    let end = entry.thread.frame_addr.get() + u64::from(entry.thread.frame_size.get());
-    let at = (end - size as u64) & !15;
-    let room = inputs.image.vmas.iter().any(|vma| {
-        let below = if vma.vma.flags.get() & vma_flag::GROWSDOWN != 0 { 64 << 10 } else { 0 };
-        vma.vma.start.get() - below <= at && end <= vma.vma.end.get()
-    });
-    if !room {
-        return Err(format!("there is no room for a signal frame of {size} bytes below {end:#x} on this CPU"));
-    }
-    let mut bytes = vec![0; size];
-    let frame_parts = frame::FrameParts {
-        cpu: &entry.cpu,
-        sigmask: entry.thread.sigmask.get(),
-        fpu: entry.fpu.as_ref().map(|fpu| (fpu.head.mxcsr.get(), parts.as_slice())),
-        altstack,
-    };
-    frame::build(&mut bytes, at as u32, inputs.host, &frame_parts);
-    steps.copy(&bytes, at as u32);
-    // rt_sigreturn looks for the frame 4 bytes below the stack pointer.
-    Ok(at as u32 + 4)
-}
-
-/// Sets the debug registers by a helper process that shares our memory: addresses, then dr7, then
-/// dr6, which is sticky.
-fn restore_debug_registers(entry: &ThreadEntry, steps: &mut Steps) {
-    let cpu = &entry.cpu;
-    if cpu.uses_debug.get() == 0 {
-        return;
-    }
-    let target = process::getpid();
-    let status = steps.bytes(&[0; 8]);
-    let poke = |index: usize, value: u64| {
-        (nr::PTRACE, [debug::PTRACE_POKEUSER, target, (debug::USER_DEBUGREG + 4 * index) as u32, value as u32])
-    };
-    let mut helper = vec![
-        (nr::PTRACE, [debug::PTRACE_SEIZE, target, 0, 0]),
-        (nr::PTRACE, [debug::PTRACE_INTERRUPT, target, 0, 0]),
-        (nr::WAIT4, [target, status, debug::WALL, 0]),
-    ];
-    let addresses = [cpu.debugreg0, cpu.debugreg1, cpu.debugreg2, cpu.debugreg3];
-    for (i, address) in addresses.iter().enumerate().filter(|(_, address)| address.get() != 0) {
-        helper.push(poke(i, address.get()));
-    }
-    helper.push(poke(7, cpu.debugreg7.get()));
-    helper.push(poke(6, cpu.debugreg6.get()));
-    helper.push((nr::PTRACE, [debug::PTRACE_DETACH, target, 0, 0]));
-    helper.push((nr::EXIT, [0; 4]));
-    // Where the helper is not allowed, the program goes on without its watchpoints, and the log
-    // says so: the helper ends, not the program.
-    let stack = steps.child(&helper, "watchpoints are not restored (ptrace is not allowed)");
-    const ANY: u32 = u32::MAX;
-    steps.attempt(nr::PRCTL, &[process::PR_SET_PTRACER, ANY]);
-    steps.explain("cannot start the helper for debug registers");
-    steps.spawn(debug::CLONE_VM | debug::CLONE_UNTRACED, stack);
-    steps.attempt(nr::WAIT4, &[u32::MAX, 0, debug::WCLONE, 0]);
-    steps.attempt(nr::PRCTL, &[process::PR_SET_PTRACER, 0]);
 }

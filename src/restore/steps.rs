@@ -5,19 +5,22 @@ use crate::sys::nr;
 
 /// The plan while it is written. All addresses are those in the restorer's region.
 pub struct Steps {
+    /// The main thread's list.
     pub steps: Vec<Step>,
-    /// Bytes that steps refer to.
+    /// Bytes that steps refer to: the lists of the other threads are among them.
     blob: Vec<u8>,
     blob_at: u32,
-    blob_room: usize,
     /// Message of the steps that follow.
     message: (u32, u32),
+    /// What the step that is added next stores and loads.
+    store: u32,
+    load: (u32, u32),
 }
 
 impl Steps {
-    /// `blob_at` is where the bytes will lie; at most `blob_room` of them.
-    pub fn new(blob_at: u32, blob_room: usize) -> Steps {
-        Steps { steps: Vec::new(), blob: Vec::new(), blob_at, blob_room, message: (0, 0) }
+    /// `blob_at` is where the bytes will lie.
+    pub fn new(blob_at: u32) -> Steps {
+        Steps { steps: Vec::new(), blob: Vec::new(), blob_at, message: (0, 0), store: 0, load: (0, 0) }
     }
 
     /// Adds bytes, aligned to 8; returns their address.
@@ -30,46 +33,70 @@ impl Steps {
         at
     }
 
+    /// A word that a step can store its result in and another one can take an argument from.
+    pub fn variable(&mut self, value: u32) -> u32 {
+        self.bytes(&value.to_le_bytes())
+    }
+
     pub fn blob(&self) -> &[u8] {
         &self.blob
     }
 
-    /// Whether all bytes fit.
-    pub fn fits(&self) -> bool {
-        self.blob.len() <= self.blob_room
-    }
-
-    /// A step list of its own for a process that `spawn` starts: calls with up to four arguments, of
-    /// which none may fail. Returns the stack to start it with, whose top holds the list's address.
-    pub fn child(&mut self, calls: &[(u32, [u32; 4])], what: &str) -> u32 {
-        // The child goes on behind the step on top of its stack: the first one only marks the place.
-        let mut list = vec![0; size_of::<Step>()];
-        for (i, (nr, [a, b, c, d])) in calls.iter().enumerate() {
-            let text = format!("selfckpt: {what} (step {i}): error ");
-            let message = (self.bytes(text.as_bytes()), text.len() as u32);
-            for word in [kind::CALL, *nr, *a, *b, *c, *d, 0, 0, 0, message.0, message.1] {
-                list.extend_from_slice(&word.to_le_bytes());
+    /// A list of its own, for a thread or a process that one of our steps starts. Returns the stack to
+    /// start it with, whose top holds the list's address.
+    pub fn list<E>(&mut self, write: impl FnOnce(&mut Steps) -> Result<(), E>) -> Result<u32, E> {
+        let outer = (std::mem::take(&mut self.steps), self.message);
+        let written = write(self);
+        let steps = std::mem::replace(&mut self.steps, outer.0);
+        self.message = outer.1;
+        written?;
+        // The new thread goes on behind the step on top of its stack: the first one only marks the place.
+        let mut words = vec![0u8; size_of::<Step>()];
+        for step in &steps {
+            let Step { kind, nr, args, expect, message, message_len, store, load, load_arg } = step;
+            for word in [kind, nr].into_iter().chain(args).chain([expect, message, message_len, store, load, load_arg])
+            {
+                words.extend_from_slice(&word.to_le_bytes());
             }
         }
-        let list = self.bytes(&list);
-        let mut stack = [0u8; 512];
-        const TOP: usize = 448;
+        let list = self.bytes(&words);
+        let mut stack = [0u8; 256];
+        const TOP: usize = 192;
         stack[TOP..TOP + 4].copy_from_slice(&list.to_le_bytes());
-        self.bytes(&stack) + TOP as u32
+        Ok(self.bytes(&stack) + TOP as u32)
     }
 
     /// What is said when one of the steps from here on fails; an errno follows it.
     pub fn explain(&mut self, what: &str) {
-        let text = format!("selfckpt: restart failed: {what}: error ");
+        self.say(&format!("restart failed: {what}"));
+    }
+
+    /// The same, where not the restart fails.
+    pub fn say(&mut self, what: &str) {
+        let text = format!("selfckpt: {what}: error ");
         let at = self.bytes(text.as_bytes());
         self.message = (at, text.len() as u32);
+    }
+
+    /// The next step stores its result in a variable.
+    pub fn store(&mut self, variable: u32) -> &mut Steps {
+        self.store = variable;
+        self
+    }
+
+    /// The next step takes argument number `arg` from a variable.
+    pub fn load(&mut self, variable: u32, arg: u32) -> &mut Steps {
+        self.load = (variable, arg);
+        self
     }
 
     fn push(&mut self, kind: u32, nr: u32, args: &[u32], expect: u32) {
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
         let (message, message_len) = self.message;
-        self.steps.push(Step { kind, nr, args: all, expect, message, message_len });
+        let store = std::mem::take(&mut self.store);
+        let (load, load_arg) = std::mem::take(&mut self.load);
+        self.steps.push(Step { kind, nr, args: all, expect, message, message_len, store, load, load_arg });
     }
 
     /// A call that must not fail.
@@ -98,13 +125,13 @@ impl Steps {
         self.push(kind::COPY, 0, &[from, to, bytes.len() as u32], 0);
     }
 
-    /// Starts a process on a stack that [`Steps::child`] made.
-    pub fn spawn(&mut self, flags: u32, stack: u32) {
-        self.call(nr::CLONE, &[flags, stack, 0, 0, 0]);
+    /// Waits until the word at `addr` is `value`.
+    pub fn wait_for(&mut self, addr: u32, value: u32) {
+        self.push(kind::WAIT, 0, &[addr, value], 0);
     }
 
-    /// The end: `munmap(addr, len)` by the code at `leave`, with esp = `esp` and these eflags.
-    pub fn leave(&mut self, addr: u32, len: u32, esp: u32, leave: u32, eflags: u32) {
-        self.push(kind::LEAVE, nr::MUNMAP, &[addr, len, 0, esp, leave, eflags], 0);
+    /// The end of a thread's list: `leave` in the restored library, see `arch::entry`.
+    pub fn leave(&mut self, region: (u32, u32), info: u32, esp: u32, leave: u32, eflags: u32) {
+        self.push(kind::LEAVE, 0, &[region.0, region.1, info, esp, leave, eflags], 0);
     }
 }

@@ -24,8 +24,14 @@ pub struct Step {
     /// Message for when it fails: address in the restorer's memory, and length.
     pub message: u32,
     pub message_len: u32,
+    /// Address that the call's result is stored at; 0 for nowhere.
+    pub store: u32,
+    /// Address of the value that an argument takes just before the call, 0 for none, and the number of
+    /// the argument.
+    pub load: u32,
+    pub load_arg: u32,
 }
-const _: () = assert!(size_of::<Step>() == 44);
+const _: () = assert!(size_of::<Step>() == 56);
 
 pub mod kind {
     /// A system call that must not fail. After a clone the child, too, goes on with the step behind
@@ -39,9 +45,11 @@ pub mod kind {
     pub const READ: u32 = 3;
     /// Copies `args[2]` bytes from `args[0]` to `args[1]`.
     pub const COPY: u32 = 4;
-    /// The end: jumps to `args[4]` with the call `nr` and its first two arguments loaded, esp =
-    /// `args[3]` and eflags = `args[5]`.
+    /// The end of a thread's list: jumps to `args[4]` with ebx, ecx, esi = the first three arguments,
+    /// esp = `args[3]` and eflags = `args[5]`.
     pub const LEAVE: u32 = 5;
+    /// Waits until the word at `args[0]` is `args[1]`; whoever changes it wakes its futex.
+    pub const WAIT: u32 = 6;
 }
 
 global_asm!(
@@ -57,6 +65,14 @@ global_asm!(
     "je 40f",
     "cmp ecx, {leave}",
     "je 60f",
+    "cmp ecx, {wait}",
+    "je 50f",
+    "mov ecx, [eax + {load}]",
+    "test ecx, ecx",
+    "jz 10f",
+    "mov ecx, [ecx]",
+    "mov edx, [eax + {load_arg}]",
+    "mov [eax + edx * 4 + {args}], ecx",
     // A system call.
     "10:",
     "mov ebx, [eax + {args}]",
@@ -69,6 +85,11 @@ global_asm!(
     "int 0x80",
     "mov edx, [esp]",
     "mov ecx, [edx + {kind}]",
+    "mov ebx, [edx + {store}]",
+    "test ebx, ebx",
+    "jz 11f",
+    "mov [ebx], eax",
+    "11:",
     "cmp ecx, {try}",
     "je 20f",
     "cmp eax, 0xfffff001", // -4095: errors lie above
@@ -103,15 +124,27 @@ global_asm!(
     "cld",
     "rep movsb",
     "jmp 20b",
+    // Wait for a word.
+    "50:",
+    "mov ebx, [eax + {args}]",
+    "mov edx, [ebx]",
+    "cmp edx, [eax + {args} + 4]",
+    "je 20b",
+    "xor ecx, ecx", // FUTEX_WAIT while it is what was read, without a timeout
+    "xor esi, esi",
+    "mov eax, {futex}",
+    "int 0x80",
+    "mov eax, [esp]",
+    "jmp 50b",
     // The end. Nothing of the restorer is used after the jump.
     "60:",
     "push dword ptr [eax + {args} + 20]",
     "popfd", // what rt_sigreturn leaves alone: ID, NT
     "mov edx, [eax + {args} + 16]",
     "mov esp, [eax + {args} + 12]",
+    "mov esi, [eax + {args} + 8]",
     "mov ecx, [eax + {args} + 4]",
     "mov ebx, [eax + {args}]",
-    "mov eax, [eax + {nr}]",
     "jmp edx",
     // A wrong result that is not an error: call it EIO.
     "69:",
@@ -156,6 +189,11 @@ global_asm!(
     expected = const offset_of!(Step, expect),
     message = const offset_of!(Step, message),
     message_len = const offset_of!(Step, message_len),
+    store = const offset_of!(Step, store),
+    load = const offset_of!(Step, load),
+    load_arg = const offset_of!(Step, load_arg),
+    wait = const kind::WAIT,
+    futex = const crate::sys::nr::FUTEX,
     size = const size_of::<Step>(),
     copy = const kind::COPY,
     leave = const kind::LEAVE,

@@ -71,8 +71,8 @@ pub fn serve(request: &mut Request, scratch: &mut Scratch) {
 
 fn take(config: &mut config::Config, request: &Request, scratch: &mut Scratch) -> Result<Written, Failure> {
     let ignored_children = children::check(config.ignore_children, scratch.text)?;
-    quiesce::check_single_thread(scratch.text)?;
     let dumpable = quiesce::Dumpable::ensure();
+    let quiesced = quiesce::Quiesced::stop(request.frame, scratch)?;
     lock::ensure(config)?;
     let target = commit::Target::open(config, scratch.lines)?;
     // What the image holds of this library is the state after a restart: committed, not busy.
@@ -80,7 +80,7 @@ fn take(config: &mut config::Config, request: &Request, scratch: &mut Scratch) -
     config.generation = target.generation;
     config::GENERATION.store(target.generation, Ordering::Relaxed);
     config::end();
-    let result = write(config, request, scratch, &target, ignored_children, dumpable.value)
+    let result = write(config, scratch, &target, &quiesced, ignored_children, dumpable.value)
         .and_then(|summary| target.commit(config).map(|path| (summary, path)));
     config::BUSY.store(1, Ordering::Relaxed);
     match result {
@@ -99,17 +99,19 @@ fn take(config: &mut config::Config, request: &Request, scratch: &mut Scratch) -
 
 fn write(
     config: &mut config::Config,
-    request: &Request,
     scratch: &mut Scratch,
     target: &commit::Target,
+    quiesced: &quiesce::Quiesced,
     ignored_children: u32,
     dumpable: u32,
 ) -> Result<Summary, Failure> {
     let own_signals = config.triggers | config.stops;
+    let pending = quiesced.note_pending(scratch.pending, own_signals, scratch.lines)?;
     let own_fds = [config.lock_fd, target.dir_fd(), target.image_fd()];
     let cpu = config.cpu.get_or_insert_with(Cpu::detect).clone();
     let context = Context {
-        frame: request.frame,
+        threads: quiesced.threads(),
+        pending,
         rseq: config.rseq,
         cpu: &cpu,
         own_fds: &own_fds,

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)] // Statics with interior mutability; the rule above keeps them exclusive.
 
 use crate::arch::cpu::Cpu;
-use crate::capture::threads::Rseq;
+use crate::capture::threads::LibcRseq;
 use crate::format::task::{RESTART_DIR_MAX, RESTART_NAME_MAX, RestartInfo};
 use crate::settings;
 use crate::sys::Text;
@@ -39,7 +39,7 @@ pub struct Config {
     /// Newest generation that this process knows to be committed.
     pub generation: u32,
     pub library: Text<RESTART_DIR_MAX>,
-    pub rseq: Rseq,
+    pub rseq: LibcRseq,
     pub cpu: Option<Cpu>,
 }
 
@@ -63,7 +63,7 @@ static CONFIG: Shared<Config> = Shared(UnsafeCell::new(Config {
     lock_fd: -1,
     generation: 0,
     library: Text::new(),
-    rseq: Rseq { addr: 0, len: 0, sig: 0 },
+    rseq: LibcRseq { offset: 0, len: 0, sig: 0 },
     cpu: None,
 }));
 

@@ -289,16 +289,13 @@ fn entry_address() -> usize {
     crate::arch::entry::signal_entry()
 }
 
-/// glibc's registration of restartable sequences: relative to the thread pointer.
-pub fn find_rseq() -> crate::capture::threads::Rseq {
+/// How glibc registers restartable sequences.
+pub fn find_rseq() -> crate::capture::threads::LibcRseq {
     const SIGNATURE: u32 = 0x5305_3053;
     let (offset, size) = crate::interpose::rseq_of_libc();
-    if size == 0 {
-        return crate::capture::threads::Rseq::default();
-    }
-    let addr = crate::arch::entry::thread_pointer().wrapping_add_signed(offset);
     // The registered length is the original 32 bytes whatever `__rseq_size` says of features.
-    crate::capture::threads::Rseq { addr, len: 32, sig: SIGNATURE }
+    let len = if size == 0 { 0 } else { 32 };
+    crate::capture::threads::LibcRseq { offset, len, sig: SIGNATURE }
 }
 
 /// Whether an ancestor runs the library: then this process is a descendant of a job, not its owner.

@@ -195,12 +195,14 @@ fn restart_info(dir: &Path, image: &Image, lock_fd: i32, start: &Start) -> Resul
     let mut info = RestartInfo {
         valid: U32::new(1),
         generation: image.runtime.generation,
-        reserved: U32::new(0),
+        gate: U32::new(0),
         lock_fd: U32::new(lock_fd as u32),
-        reserved2: U32::new(0),
+        waiting: U32::new(0),
         log_level: U32::new(start.env(b"SELFCKPT_LOG").map_or(0, |_| 1 + crate::sys::log::level())),
         dir_len: U32::new(dir.len() as u32),
         name_len: U32::new(image.name.len() as u32),
+        epoch: U32::new(process::now() as u32 | 1),
+        reserved: U32::new(0),
         dir: [0; crate::format::task::RESTART_DIR_MAX],
         name: [0; crate::format::task::RESTART_NAME_MAX],
     };
@@ -212,28 +214,19 @@ fn restart_info(dir: &Path, image: &Image, lock_fd: i32, start: &Start) -> Resul
     Ok(info)
 }
 
-/// The restorer's memory and what it will do there.
+/// What is known of the new address space when everything could be opened.
 struct Prepared {
     mapped: Vec<Mapped>,
     vdso: vdso::VdsoPlan,
     vdso_temporary: Vec<u64>,
-    region: plan::Region,
-    blob_at: u32,
-    blob_room: usize,
-    steps_room: usize,
     mm_map_size: u32,
 }
 
 const CODE: u64 = PAGE;
 const STACK: u64 = 4 * PAGE;
 
-/// Maps the restorer's memory where neither this process nor the image has any.
+/// Finds room for the kernel's pages where neither this process nor the image has anything.
 fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Result<Prepared, String> {
-    let steps_room = plan::most_steps(image, &mapped);
-    let blob_room = plan::most_bytes(image, &mapped);
-    let steps_len = ((steps_room * size_of::<Step>()) as u64).next_multiple_of(PAGE);
-    let len = CODE + STACK + steps_len + (blob_room as u64).next_multiple_of(PAGE);
-    let start = reserve(image, host, len)?;
     let own = layout::own_mappings()?;
     let vdso = vdso::plan_vdso(image, source, &own, &mut |len| reserve(image, host, len).ok())?;
     let mut vdso_temporary = Vec::new();
@@ -245,23 +238,7 @@ fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Re
             at += part.len;
         }
     }
-    // SAFETY: the first page of the reservation, which nothing uses.
-    unsafe {
-        std::slice::from_raw_parts_mut(start as usize as *mut u8, CODE as usize)[..restorer::code().len()]
-            .copy_from_slice(restorer::code());
-        call!(nr::MPROTECT, start as usize, CODE as usize, process::PROT_READ | process::PROT_EXEC)
-    }
-    .map_err(|errno| format!("cannot make the restorer executable: {errno}"))?;
-    Ok(Prepared {
-        mapped,
-        vdso,
-        vdso_temporary,
-        region: plan::Region { start: start as u32, len: len as u32 },
-        blob_at: (start + CODE + STACK + steps_len) as u32,
-        blob_room,
-        steps_room,
-        mm_map_size: mm_map_size()?,
-    })
+    Ok(Prepared { mapped, vdso, vdso_temporary, mm_map_size: mm_map_size()? })
 }
 
 /// Asks the kernel whether, and in which layout, it takes the addresses of heap, stack and arguments.
@@ -290,6 +267,52 @@ fn reserve(image: &Image, host: &Host, len: u64) -> Result<u64, String> {
     Ok(at)
 }
 
+/// The restorer's memory: its code, its stack, the main thread's steps, and the bytes that steps refer to.
+fn lay_out(inputs: &mut plan::Inputs<'_>, host: &Host) -> Result<plan::Region, String> {
+    // The plan's length does not depend on where it lies, but for the holes around it: a first writing
+    // measures it.
+    const HOLES: usize = 8;
+    let mut measured = Steps::new(0);
+    plan::write_plan(inputs, &mut measured)?;
+    let steps_len = (((measured.steps.len() + HOLES) * size_of::<Step>()) as u64).next_multiple_of(PAGE);
+    let len = CODE + STACK + steps_len + (measured.blob().len() as u64 + 4096).next_multiple_of(PAGE);
+    let start = reserve(inputs.image, host, len)?;
+    let region = plan::Region { start: start as u32, len: len as u32 };
+    inputs.region = region;
+    let blob_at = start + CODE + STACK + steps_len;
+    let mut steps = Steps::new(blob_at as u32);
+    plan::write_plan(inputs, &mut steps)?;
+    if (steps.steps.len() * size_of::<Step>()) as u64 > steps_len || blob_at + steps.blob().len() as u64 > start + len {
+        return Err("internal error: the plan is larger than its memory".to_string());
+    }
+    let first_step = first_step(region);
+    // SAFETY: all ranges lie in the region, which is mapped, writable and used by nothing else; their
+    // lengths were checked just now, the code's is less than a page.
+    unsafe {
+        std::ptr::copy_nonoverlapping(restorer::code().as_ptr(), start as usize as *mut u8, restorer::code().len());
+        std::ptr::copy_nonoverlapping(steps.steps.as_ptr(), first_step as *mut Step, steps.steps.len());
+        std::ptr::copy_nonoverlapping(steps.blob().as_ptr(), blob_at as usize as *mut u8, steps.blob().len());
+        call!(nr::MPROTECT, start as usize, CODE as usize, process::PROT_READ | process::PROT_EXEC)
+    }
+    .map_err(|errno| format!("cannot make the restorer executable: {errno}"))?;
+    Ok(region)
+}
+
+fn first_step(region: plan::Region) -> usize {
+    (u64::from(region.start) + CODE + STACK) as usize
+}
+
+/// Whether threads can get the ids that they had: this process has the image's, and may choose.
+fn may_choose_ids(image: &Image) -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    const CAP_CHECKPOINT_RESTORE: u32 = 40;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let allowed = effective & ((1 << CAP_SYS_ADMIN) | (1 << CAP_CHECKPOINT_RESTORE)) != 0;
+    allowed && process::getpid() == image.task.pid.get()
+}
+
 fn go(
     image: &Image,
     host: &Host,
@@ -298,8 +321,8 @@ fn go(
     close: &[i32],
     info: &RestartInfo,
 ) -> Result<std::convert::Infallible, String> {
-    let Prepared { mapped, vdso, vdso_temporary, region, blob_at, blob_room, steps_room, mm_map_size } = prepared;
-    let inputs = plan::Inputs {
+    let Prepared { mapped, vdso, vdso_temporary, mm_map_size } = prepared;
+    let mut inputs = plan::Inputs {
         image,
         host: &host.cpu,
         mapped: &mapped,
@@ -307,40 +330,28 @@ fn go(
         vdso_temporary: &vdso_temporary,
         image_fd,
         close,
-        region,
+        region: plan::Region { start: 0, len: 0 },
         info,
         task_size: host.task_size,
+        same_ids: may_choose_ids(image),
         mm_map_size,
     };
-    let mut steps = Steps::new(blob_at, blob_room);
-    plan::write_plan(&inputs, &mut steps)?;
-    if steps.steps.len() > steps_room || !steps.fits() {
-        return Err("internal error: the plan is larger than its memory".to_string());
-    }
-    let first_step = u64::from(region.start) + CODE + STACK;
-    // SAFETY: both ranges lie in the region, which is mapped, writable and used by nothing else;
-    // their lengths were checked just now.
-    unsafe {
-        let to = first_step as usize as *mut Step;
-        std::ptr::copy_nonoverlapping(steps.steps.as_ptr(), to, steps.steps.len());
-        std::ptr::copy_nonoverlapping(steps.blob().as_ptr(), blob_at as usize as *mut u8, steps.blob().len());
-    }
+    let region = lay_out(&mut inputs, host)?;
     if image.runtime.every.get() != 0 {
         period::start(image.runtime.every.get(), image.runtime.trigger.get())
             .map_err(|errno| format!("cannot start the timer of the automatic checkpoints: {errno}"))?;
     }
     let rseq = startup::find_rseq();
-    if rseq.addr != 0 {
+    if rseq.len != 0 {
+        let addr = crate::arch::entry::thread_pointer().wrapping_add_signed(rseq.offset);
         const UNREGISTER: u32 = 1;
         // The kernel would write into memory that is about to go.
         // SAFETY: unregisters what libc registered; libc is not used any more.
-        let _ = unsafe { call!(nr::RSEQ, rseq.addr, rseq.len, UNREGISTER, rseq.sig) };
+        let _ = unsafe { call!(nr::RSEQ, addr, rseq.len, UNREGISTER, rseq.sig) };
     }
     // SAFETY: as above: libc's list is not used any more.
     let _ = unsafe { call!(nr::SET_ROBUST_LIST, 0, 12) };
     // SAFETY: the region holds the code and the plan, the plan leaves it alone until its last step,
     // all signals are blocked.
-    unsafe {
-        restorer::run(region.start as usize, first_step as usize, (u64::from(region.start) + CODE + STACK) as usize)
-    }
+    unsafe { restorer::run(region.start as usize, first_step(region), first_step(region)) }
 }

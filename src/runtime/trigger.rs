@@ -57,12 +57,17 @@ pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext
             unsafe { entry::call_on_stack(scratch::stack_top(start), on_own_stack, &raw mut request as usize) };
             scratch::unmap(start);
         }
-        Err(errno) => {
-            let failure = crate::capture::failure::fail!(errno, "cannot map memory for the checkpoint");
-            checkpoint::report_failure(&request, &failure);
-        }
+        Err(errno) => report_no_memory(&request, errno),
     }
     config::end();
+}
+
+/// Apart from the handler, whose stack may be small: a failure takes a kilobyte.
+#[cold]
+#[inline(never)]
+fn report_no_memory(request: &Request, errno: Errno) {
+    let failure = crate::capture::failure::fail!(errno, "cannot map memory for the checkpoint");
+    checkpoint::report_failure(request, &failure);
 }
 
 extern "C" fn on_own_stack(request: usize) {
@@ -74,6 +79,7 @@ extern "C" fn on_own_stack(request: usize) {
 }
 
 /// Inside `ckpt_block`: a call fails, a request waits for `ckpt_unblock`.
+#[inline(never)]
 fn refuse_blocked(request: &Request) {
     if request.by_call {
         request.frame.set_eax((-Errno::EBUSY.0) as u32);

@@ -110,6 +110,21 @@ impl Siginfo {
         self.words[2] as i32
     }
 
+    /// As sigqueue(3) makes one, but for the sender, which is a number of the caller's.
+    pub fn queued(signal: u32, sender: u32, value: u32) -> Self {
+        let mut out = Siginfo::new();
+        out.words[0] = signal;
+        out.words[2] = SI_QUEUE as u32;
+        out.words[3] = sender;
+        out.words[5] = value;
+        out
+    }
+
+    /// `si_pid`.
+    pub fn sender(&self) -> u32 {
+        self.words[3]
+    }
+
     /// `si_value` of a queued signal.
     pub fn value(&self) -> u32 {
         self.words[5]

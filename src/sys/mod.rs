@@ -66,7 +66,7 @@ pub unsafe fn syscall(nr: u32, args: [usize; 6]) -> Result<usize, Errno> {
 /// Calls with fewer arguments, filled up with zeros.
 macro_rules! call {
     ($nr:expr $(, $arg:expr)* $(,)?) => {{
-        let given = [$($arg as usize),*];
+        let given: &[usize] = &[$($arg as usize),*];
         let mut args = [0usize; 6];
         let mut i = 0;
         while i < given.len() {

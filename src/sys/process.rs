@@ -223,6 +223,39 @@ pub fn comm() -> [u8; 16] {
     out
 }
 
+/// Real, effective, saved user ids, then the group ids, of the calling thread.
+pub fn user_and_group_ids() -> [u32; 6] {
+    let mut out = [0u32; 6];
+    let [ru, eu, su, rg, eg, sg] = out.each_mut().map(|id| core::ptr::from_mut(id));
+    // SAFETY: three words each.
+    let _ = unsafe { call!(nr::GETRESUID32, ru, eu, su) };
+    // SAFETY: as above.
+    let _ = unsafe { call!(nr::GETRESGID32, rg, eg, sg) };
+    out
+}
+
+/// Sleeps while `*word` is `value`, at most `ms` milliseconds (0: without a limit). Wakes at random.
+pub fn futex_wait(word: &core::sync::atomic::AtomicU32, value: u32, ms: u32) {
+    const FUTEX_WAIT: u32 = 0;
+    let time = [ms / 1000, ms % 1000 * 1_000_000];
+    let timeout = if ms == 0 { core::ptr::null() } else { time.as_ptr() };
+    // SAFETY: the kernel reads the word and an old timespec.
+    let _ = unsafe { call!(nr::FUTEX, word.as_ptr(), FUTEX_WAIT, value, timeout) };
+}
+
+/// Wakes up to `count` threads that sleep on `word`.
+pub fn futex_wake(word: &core::sync::atomic::AtomicU32, count: u32) {
+    const FUTEX_WAKE: u32 = 1;
+    // SAFETY: the kernel looks up the address only.
+    let _ = unsafe { call!(nr::FUTEX, word.as_ptr(), FUTEX_WAKE, count) };
+}
+
+/// Lets others run.
+pub fn yield_cpu() {
+    // SAFETY: affects no memory.
+    let _ = unsafe { call!(nr::SCHED_YIELD) };
+}
+
 /// Waits a moment.
 pub fn pause_ms(ms: u32) {
     let time = [0u32, ms * 1_000_000];
