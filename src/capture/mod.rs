@@ -77,7 +77,15 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
     table.classify(&mut notices);
     task::write_mm(&mut stream, &table, task_size, scratch.text)?;
 
-    files::capture_files(&mut stream, scratch.fds, scratch.fd_order, context.own_fds, &mut notices, scratch.lines)?;
+    files::capture_files(
+        &mut stream,
+        scratch.fds,
+        scratch.fd_order,
+        context.own_fds,
+        &mut notices,
+        scratch.lines,
+        scratch.text,
+    )?;
     signals::capture_signals(&mut stream, scratch.pending, context.pending, context.own_signals, scratch.lines)?;
     let leader = crate::sys::process::gettid();
     let (looks, watched) =

@@ -20,14 +20,22 @@ pub(super) fn check_files(image: &Image, problems: &mut Problems) {
 
 /// Every FILE_DATA belongs to a kind that has such, and lies where it can lie.
 fn check_data(entry: &FileEntry, problems: &mut Problems) {
+    let file = entry.file.kind.get();
+    let pipe = matches!(file, file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED | file_kind::STREAM);
     for item in &entry.data {
         let what = item.data.what.get();
         let belongs = match what {
-            data_kind::CONTENTS => item.data.offset.get().checked_add(item.data.len.get().into()).is_some(),
+            data_kind::PIPE_SIZE => pipe,
+            data_kind::PIPE_BYTES | data_kind::PIPE_PACKET => pipe && !item.bytes.is_empty(),
+            data_kind::FIFO_HUNG_UP => file == file_kind::FIFO,
             _ => false,
         };
         if !belongs {
             problems.refuse(kind::FILE_DATA, "what", what.into());
+        }
+        // A pipe's capacity is a signed number for the kernel.
+        if what == data_kind::PIPE_SIZE && item.data.offset.get() > i32::MAX as u64 {
+            problems.refuse(kind::FILE_DATA, "offset", item.data.offset.get());
         }
     }
 }

@@ -273,3 +273,58 @@ pub fn kcmp_file(pid: u32, a: i32, b: i32) -> Result<core::cmp::Ordering, Errno>
         _ => Err(Errno::EINVAL),
     }
 }
+
+/// Size of the pipe behind a descriptor, and its change.
+pub const F_SETPIPE_SZ: u32 = 1031;
+pub const F_GETPIPE_SZ: u32 = 1032;
+pub const F_SETFL: u32 = 4;
+pub const O_DIRECT: u32 = 0o40_000;
+
+/// A pipe: its reading and its writing end.
+pub fn pipe(flags: u32) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let mut pair = [0i32; 2];
+    // SAFETY: `pair` takes two descriptors.
+    unsafe { call!(nr::PIPE2, pair.as_mut_ptr(), flags) }?;
+    let [read, write] = pair;
+    Ok((OwnedFd(read), OwnedFd(write)))
+}
+
+/// Copies what is in the pipe `from` to the pipe `to`, without taking it out. Does not wait.
+pub fn tee(from: i32, to: i32, len: usize) -> Result<usize, Errno> {
+    const SPLICE_F_NONBLOCK: usize = 2;
+    // SAFETY: takes numbers only.
+    unsafe { call!(nr::TEE, from, to, len, SPLICE_F_NONBLOCK) }
+}
+
+/// Bytes that can be read at once.
+pub fn bytes_to_read(fd: i32) -> Result<usize, Errno> {
+    const FIONREAD: usize = 0x541b;
+    let mut n = 0i32;
+    // SAFETY: `n` takes the number.
+    unsafe { call!(nr::IOCTL, fd, FIONREAD, &raw mut n) }?;
+    Ok(n.max(0) as usize)
+}
+
+pub const POLLERR: u16 = 8;
+pub const POLLHUP: u16 = 16;
+
+/// What poll(2) says of one descriptor now.
+pub fn poll_now(fd: i32, events: u16) -> Result<u16, Errno> {
+    // struct pollfd: fd, events, revents.
+    let mut poll = [fd as u32, u32::from(events)];
+    // SAFETY: `poll` has the size of one struct pollfd.
+    unsafe { call!(nr::POLL, poll.as_mut_ptr(), 1, 0) }?;
+    Ok((poll[1] >> 16) as u16)
+}
+
+pub fn mkfifo(path: &[u8], mode: u32) -> Result<(), Errno> {
+    const S_IFIFO: u32 = 0o010_000;
+    let path = checked(path)?;
+    // SAFETY: NUL-terminated.
+    unsafe { call!(nr::MKNOD, path, S_IFIFO | mode, 0) }.map(drop)
+}
+
+/// Takes a name away from a file that is no directory.
+pub fn remove(path: &[u8]) -> Result<(), Errno> {
+    unlinkat(AT_FDCWD, path)
+}

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 
 cycles! {
     fd_offset, fd_output_cut, fd_dir, fd_devices, fd_unsaved, cwd_umask,
+    fd_pipe, fd_fifo,
 }
 
 /// A line in, an answer out.

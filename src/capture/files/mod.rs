@@ -24,13 +24,16 @@ use super::notices::{Notices, notice};
 use super::scratch::FdSlot;
 use crate::format::files::{Fd, File, FileData, file_kind};
 use crate::format::{kind, notice::code};
-use crate::sys::abi::{S_IFDIR, S_IFMT, S_IFREG, Statx};
+use crate::sys::abi::{S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, Statx};
 use crate::sys::lines::parse_dec;
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, process, text::text};
 use zerocopy::little_endian::{U32, U64};
 
 pub type Path = Text<4100>;
+
+/// What /proc/self/fd shows behind the last name of something that has none any more.
+pub const DELETED: &[u8] = b" (deleted)";
 
 /// All descriptors of the program, in two orders.
 #[derive(Clone, Copy)]
@@ -73,17 +76,24 @@ impl Subject<'_> {
     pub fn file_type(&self) -> u32 {
         u32::from(self.stat.mode) & S_IFMT
     }
+
+    /// Whether it can be found again by its path.
+    pub fn is_at_its_path(&mut self) -> bool {
+        let found = self.path.as_path().ok_or(Errno::ENAMETOOLONG).and_then(fs::stat);
+        found.is_ok_and(|found| found.dev() == self.stat.dev() && found.ino == self.stat.ino)
+    }
 }
 
 /// Where the families write to.
 pub struct Saver<'a, 's, 'n> {
     pub stream: &'a mut Stream<'s>,
     pub notices: &'a mut Notices<'n>,
+    /// For what is read. A family leaves nothing in it.
+    pub buf: &'a mut [u8],
 }
 
 impl Saver<'_, '_, '_> {
     /// Writes a FILE_DATA of the FILE `file`.
-    #[allow(dead_code)] // The first kind with state of its own follows.
     pub fn data(&mut self, file: u32, what: u32, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         let head = FileData {
             file: U32::new(file),
@@ -93,6 +103,14 @@ impl Saver<'_, '_, '_> {
             reserved: U32::new(0),
         };
         Ok(self.stream.record(kind::FILE_DATA, 0, &head, &[bytes])?)
+    }
+
+    /// The same with the first `len` bytes of `buf`.
+    pub fn data_in_buf(&mut self, file: u32, what: u32, offset: u64, len: usize) -> Result<(), Failure> {
+        let buf = core::mem::take(&mut self.buf);
+        let result = self.data(file, what, offset, buf.get(..len).unwrap_or(&[]));
+        self.buf = buf;
+        result
     }
 }
 
@@ -106,6 +124,7 @@ pub fn capture_files(
     own: &[i32],
     notices: &mut Notices<'_>,
     buf: &mut [u8],
+    large_buf: &mut [u8],
 ) -> Result<(), Failure> {
     let count = list_fds(fds, own, buf)?;
     let fds = fds.get_mut(..count).unwrap_or(&mut []);
@@ -122,7 +141,7 @@ pub fn capture_files(
     }
     order.sort_unstable_by_key(|&at| fds.get(at as usize).map_or((0, 0, 0), |slot| (slot.dev, slot.ino, slot.fd)));
     let table = Table { slots: fds, by_object: order };
-    write_files(&mut Saver { stream, notices }, table, files)?;
+    write_files(&mut Saver { stream, notices, buf: large_buf }, table, files)?;
     for slot in fds {
         let cloexec = fs::fcntl(slot.fd, fs::F_GETFD, 0).unwrap_or(0) as u32 & 1;
         let fd = Fd {
@@ -273,7 +292,17 @@ fn classify(subject: &mut Subject<'_>) -> u32 {
 }
 
 /// Writes what does not fit into FILE.
-fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, _kind: u32) -> Result<(), Failure> {
-    regular::note_lock(subject.slot.fd, saver.notices);
+fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Result<(), Failure> {
+    match kind {
+        file_kind::REGULAR => regular::note_lock(subject.slot.fd, saver.notices),
+        file_kind::STREAM => {
+            pipe::note_stream(saver, subject);
+            if subject.file_type() == S_IFIFO {
+                pipe::save(saver, subject, kind)?;
+            }
+        }
+        file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind)?,
+        _ => {}
+    }
     Ok(())
 }

@@ -6,15 +6,12 @@ use crate::format::files::file_kind;
 use crate::format::notice::code;
 use crate::sys::abi::{S_IFDIR, S_IFREG};
 use crate::sys::text::Bytes;
-use crate::sys::{Errno, Text, fs, text::text};
+use crate::sys::{Text, fs, text::text};
 
 pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
-    let stat = subject.stat;
-    let found = subject.path.as_path().ok_or(Errno::ENAMETOOLONG).and_then(fs::stat);
-    let same = found.is_ok_and(|found| found.dev() == stat.dev() && found.ino == stat.ino);
     match subject.file_type() {
-        S_IFREG if same => Some(file_kind::REGULAR),
-        S_IFDIR if same => Some(file_kind::DIRECTORY),
+        S_IFREG if subject.is_at_its_path() => Some(file_kind::REGULAR),
+        S_IFDIR if subject.is_at_its_path() => Some(file_kind::DIRECTORY),
         _ => None,
     }
 }

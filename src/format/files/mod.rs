@@ -48,10 +48,22 @@ const _: () = assert!(size_of::<FileData>() == 24);
 pub mod data_kind {
     /// Contents of a file from `offset` on; what is not stored reads as zeros.
     pub const CONTENTS: u32 = 1;
+    /// `offset` is the capacity of a pipe or FIFO.
+    pub const PIPE_SIZE: u32 = 100;
+    /// Bytes in flight; `offset` counts from the first one.
+    pub const PIPE_BYTES: u32 = 101;
+    /// One packet in flight (O_DIRECT).
+    pub const PIPE_PACKET: u32 = 102;
+    /// All writers of a FIFO have gone, and its reader has been told.
+    pub const FIFO_HUNG_UP: u32 = 103;
 
     pub fn name(what: u32) -> &'static str {
         match what {
             CONTENTS => "contents",
+            PIPE_SIZE => "pipe-size",
+            PIPE_BYTES => "pipe-bytes",
+            PIPE_PACKET => "pipe-packet",
+            FIFO_HUNG_UP => "fifo-hung-up",
             _ => "unknown",
         }
     }
@@ -67,10 +79,17 @@ pub mod file_kind {
     pub const DEVICE: u32 = 3;
     /// A terminal: that of the restarting command.
     pub const TERMINAL: u32 = 4;
-    /// A pipe or socket on fd 0, 1 or 2 whose other end is outside: that of the restarting command.
+    /// A pipe or socket whose other end is outside: the restarting command's descriptor of the same number,
+    /// or a closed peer if it has none.
     pub const STREAM: u32 = 5;
     /// Cannot be saved: stands as a closed peer after a restart. A NOTICE names it.
     pub const CLOSED_PEER: u32 = 6;
+    /// An end of a pipe of which this process has both, or whose other end is closed.
+    pub const PIPE: u32 = 20;
+    /// A FIFO, opened again by path.
+    pub const FIFO: u32 = 21;
+    /// A FIFO whose name is gone.
+    pub const FIFO_DELETED: u32 = 22;
 
     pub fn name(kind: u32) -> &'static str {
         match kind {
@@ -80,6 +99,9 @@ pub mod file_kind {
             TERMINAL => "terminal",
             STREAM => "stream",
             CLOSED_PEER => "not saved",
+            PIPE => "pipe",
+            FIFO => "fifo",
+            FIFO_DELETED => "deleted fifo",
             _ => "unknown",
         }
     }

@@ -14,13 +14,16 @@
 #![allow(unsafe_code)] // Raw descriptors.
 
 mod device;
+mod pipe;
 mod regular;
 mod stream;
 
 use crate::format::files::file_kind;
-use crate::format::image::{FileEntry, Image};
-use crate::sys::fs as raw;
-use std::collections::BTreeSet;
+use crate::format::image::{FileDataEntry, FileEntry, Image};
+use crate::sys::abi::Statx;
+use crate::sys::{Errno, fs as raw};
+use pipe::PipeObject;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::RawFd;
 
@@ -33,12 +36,39 @@ pub(super) struct Subject<'a> {
     pub entry: &'a FileEntry,
     /// Descriptors that refer to it, ascending.
     pub users: &'a [u32],
+    /// FILE ids by device and inode.
+    pub objects: &'a Objects,
 }
+
+/// FILE ids of each file, pipe or socket.
+type Objects = HashMap<(u64, u64), Vec<u32>>;
 
 impl Subject<'_> {
     /// For messages.
     fn path(&self) -> String {
         shown(&self.entry.path)
+    }
+
+    /// With the NUL that system calls want.
+    fn path_nul(&self) -> Vec<u8> {
+        let mut path = self.entry.path.clone();
+        path.push(0);
+        path
+    }
+
+    fn stat_path(&self) -> Result<Statx, Errno> {
+        raw::stat(&self.path_nul())
+    }
+
+    /// All descriptions of the same file, pipe or socket.
+    fn object(&self) -> impl Iterator<Item = &FileEntry> {
+        let key = (self.entry.file.dev.get(), self.entry.file.ino.get());
+        self.objects.get(&key).into_iter().flatten().map(|&id| &self.image.files[id as usize])
+    }
+
+    /// What is known of it, with whichever description that was written.
+    fn object_data(&self) -> Vec<&FileDataEntry> {
+        self.object().flat_map(|entry| &entry.data).collect()
     }
 
     /// Its descriptors, for messages.
@@ -57,6 +87,8 @@ pub struct Files {
     floor: RawFd,
     /// Descriptors that stay open for the restorer.
     keep: BTreeSet<RawFd>,
+    /// Pipes and FIFOs while their ends are opened, by device and inode at the checkpoint.
+    pipes: HashMap<(u64, u64), PipeObject>,
 }
 
 fn shown(path: &[u8]) -> String {
@@ -74,7 +106,13 @@ impl Files {
     /// Opens every file of the image. `inherit` gives fds 0, 1, 2 to the command in any case.
     pub fn open(image: &Image, source: &File, inherit: bool, warn: &mut dyn FnMut(String)) -> Result<Files, String> {
         let highest = image.fds.last().map_or(2, |fd| fd.fd.get().max(2)) as RawFd;
-        let mut files = Files { fds: Vec::new(), cuts: Vec::new(), floor: highest + 1, keep: BTreeSet::new() };
+        let mut files = Files {
+            fds: Vec::new(),
+            cuts: Vec::new(),
+            floor: highest + 1,
+            keep: BTreeSet::new(),
+            pipes: HashMap::new(),
+        };
         if image.runtime.lock_fd.get() as RawFd >= files.floor {
             files.floor = image.runtime.lock_fd.get() as RawFd + 1;
         }
@@ -82,10 +120,15 @@ impl Files {
         for fd in &image.fds {
             users[fd.file.get() as usize].push(fd.fd.get());
         }
+        let mut objects = Objects::new();
+        for entry in &image.files {
+            objects.entry((entry.file.dev.get(), entry.file.ino.get())).or_default().push(entry.file.id.get());
+        }
         for (entry, users) in image.files.iter().zip(&users) {
-            let fd = files.open_one(&Subject { image, source, entry, users }, inherit, warn)?;
+            let fd = files.open_one(&Subject { image, source, entry, users, objects: &objects }, inherit, warn)?;
             files.fds.push(fd);
         }
+        files.close_pipes();
         Ok(files)
     }
 
@@ -107,20 +150,53 @@ impl Files {
                 Some(fd) => self.command_stream(fd as RawFd, warn),
                 None => self.terminal(subject, warn),
             },
-            file_kind::STREAM => match standard {
-                Some(fd) => self.command_stream(fd as RawFd, warn),
-                None => self.closed_peer(subject),
-            },
+            file_kind::STREAM => self.stream(subject, warn),
+            file_kind::PIPE => self.pipe(subject, warn),
+            file_kind::FIFO => self.fifo(subject, warn),
+            file_kind::FIFO_DELETED => self.deleted_fifo(subject, warn),
             file_kind::CLOSED_PEER => {
                 warn(format!(
                     "fd {} ({}) could not be saved and stands as if its peer had closed",
                     subject.fds(),
                     subject.path()
                 ));
-                self.closed_peer(subject)
+                self.closed_peer(subject, warn)
             }
             other => Err(format!("FILE record {}: kind cannot be {other}", subject.entry.file.id.get())),
         }
+    }
+
+    /// Moves a descriptor above the program's numbers; the low one stays open.
+    fn above(&self, fd: RawFd) -> Result<RawFd, String> {
+        raise_from(fd, self.floor)
+    }
+
+    /// Something without a name: `make` makes and opens it at a path that is free, which is removed again at once. The
+    /// path that it had is tried first, then one beside it, then one in the directory for temporary files.
+    fn make_and_remove(
+        &self,
+        subject: &Subject<'_>,
+        make: &mut dyn FnMut(&[u8]) -> Result<RawFd, Errno>,
+    ) -> Result<RawFd, String> {
+        let temporary = format!("/tmp/.selfckpt-{}", std::process::id());
+        let mut beside = subject.entry.path.clone();
+        beside.extend_from_slice(format!(".selfckpt-{}", std::process::id()).as_bytes());
+        let mut last = Errno::ENOENT;
+        for mut path in [subject.entry.path.clone(), beside, temporary.into_bytes()] {
+            path.push(0);
+            match make(&path) {
+                Ok(fd) => {
+                    let low = raw::OwnedFd(fd);
+                    let removed = raw::remove(&path);
+                    let high = self.above(low.0)?;
+                    return removed
+                        .map(|()| high)
+                        .map_err(|errno| format!("cannot remove {} again: {errno}", shown(&path[..path.len() - 1])));
+                }
+                Err(errno) => last = errno,
+            }
+        }
+        Err(format!("fd {}: cannot make {} again: {last}", subject.fds(), subject.path()))
     }
 
     pub fn raise(&mut self, fd: RawFd) -> Result<RawFd, String> {
@@ -130,7 +206,7 @@ impl Files {
     }
 
     /// Opens a path with these flags, above the program's numbers.
-    fn opened(&self, path: &[u8], flags: u32) -> Result<RawFd, crate::sys::Errno> {
+    fn opened(&self, path: &[u8], flags: u32) -> Result<RawFd, Errno> {
         let low = raw::OwnedFd(raw::open_exactly(path, flags | raw::O_CLOEXEC | raw::O_NOCTTY)?);
         raw::fcntl(low.0, raw::F_DUPFD_CLOEXEC, self.floor as usize).map(|fd| fd as RawFd)
     }

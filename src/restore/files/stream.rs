@@ -8,6 +8,24 @@ use crate::sys::fs as raw;
 use std::os::fd::RawFd;
 
 impl Files {
+    /// A pipe or socket to another process: the restarting command's descriptor of the same number.
+    pub(super) fn stream(&mut self, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
+        let given = subject.users.iter().map(|&fd| fd as RawFd).find(|&fd| is_inherited(fd));
+        if let Some(fd) = given {
+            return self.command_stream(fd, warn);
+        }
+        if let Some(fd) = subject.users.iter().find(|&&fd| fd <= 2) {
+            return self.command_stream(*fd as RawFd, warn);
+        }
+        warn(format!(
+            "fd {} led to another process ({}), and this command has no such descriptor: it stands as if its peer had \
+             closed",
+            subject.fds(),
+            subject.path()
+        ));
+        self.closed_peer(subject, warn)
+    }
+
     /// The restarting command's own stream.
     pub(super) fn command_stream(&mut self, fd: RawFd, warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
         match raw::fcntl(fd, raw::F_DUPFD_CLOEXEC, self.floor as usize) {
@@ -36,11 +54,11 @@ impl Files {
             subject.fds(),
             subject.path()
         ));
-        self.closed_peer(subject)
+        self.closed_peer(subject, warn)
     }
 
     /// What reads as the end of file and refuses writes with EPIPE.
-    pub(super) fn closed_peer(&mut self, subject: &Subject<'_>) -> Result<RawFd, String> {
+    pub(super) fn closed_peer(&mut self, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
         let file = &subject.entry.file;
         let mut pair = [0 as RawFd; 2];
         let pipe = file.mode.get() & S_IFMT == S_IFIFO;
@@ -55,13 +73,21 @@ impl Files {
             return Err(format!("cannot make a closed pipe: {}", std::io::Error::last_os_error()));
         }
         let writes = pipe && file.flags.get() & raw::O_ACCMODE == raw::O_WRONLY;
+        if pipe && !writes {
+            // What it had not read yet comes before the end.
+            self.fill_pipe(subject, pair[1], warn)?;
+        }
         let kept = raw::OwnedFd(pair[usize::from(writes)]);
         raw::close(pair[usize::from(!writes)]);
         let high = raise_from(kept.0, self.floor)?;
-        const F_SETFL: u32 = 4;
         // O_NONBLOCK belongs to the description; a failure leaves a blocking descriptor that never
         // blocks, since its peer is closed.
-        let _ = raw::fcntl(high, F_SETFL, (file.flags.get() & raw::O_NONBLOCK) as usize);
+        let _ = raw::fcntl(high, raw::F_SETFL, (file.flags.get() & raw::O_NONBLOCK) as usize);
         Ok(high)
     }
+}
+
+/// Whether the command that restarts passed this descriptor on; its own are closed on exec.
+fn is_inherited(fd: RawFd) -> bool {
+    raw::fcntl(fd, raw::F_GETFD, 0).is_ok_and(|flags| flags & 1 == 0)
 }
