@@ -5,6 +5,7 @@
 //! DIR/NAME.000001.ckpt        an image; the number is its generation
 //! DIR/.NAME.000002.ckpt.tmp   an image that is being written, or that was given up
 //! DIR/NAME.lock               held by the running program
+//! DIR/NAME.status.json        how the newest checkpoints went
 //! ```
 
 use crate::format::reader::PageData;
@@ -49,6 +50,16 @@ pub fn temporary_file_name(name: &[u8], generation: u32) -> OsString {
 /// `NAME.lock`.
 pub fn lock_file_name(name: &[u8]) -> OsString {
     OsString::from_vec([name, LOCK_SUFFIX].concat())
+}
+
+/// `NAME.status.json`.
+pub fn status_file_name(name: &[u8]) -> OsString {
+    OsString::from_vec([name, b".status.json"].concat())
+}
+
+/// `.NAME.status.json.tmp`.
+pub fn temporary_status_file_name(name: &[u8]) -> OsString {
+    OsString::from_vec([b".", status_file_name(name).as_bytes(), TEMPORARY_SUFFIX].concat())
 }
 
 /// Name and generation of [`image_file_name`].

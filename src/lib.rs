@@ -10,6 +10,7 @@ pub mod arch;
 pub mod catalog;
 pub mod control;
 pub mod format;
+pub mod placeholders;
 pub mod restore;
 pub mod settings;
 

@@ -26,6 +26,8 @@ pub const DEFAULT_SIGNAL: u32 = 12;
 pub const DEFAULT_STOP_CODE: u32 = 85;
 /// Newest generations that are kept when nothing else is set.
 pub const DEFAULT_KEEP: u32 = 2;
+/// Seconds between two failures of the machine when nothing else is set: a day.
+pub const DEFAULT_MTBF: u64 = 24 * 60 * 60;
 
 /// A decimal number: digits only.
 pub fn parse_number(text: &[u8]) -> Option<u64> {
@@ -100,6 +102,25 @@ pub fn parse_duration(text: &[u8]) -> Option<u64> {
         _ => (text, 1),
     };
     parse_number(digits)?.checked_mul(unit).filter(|&seconds| seconds != 0)
+}
+
+/// What SELFCKPT_EVERY and `--every` can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// Seconds.
+    Every(u32),
+    /// Chosen from what checkpoints cost.
+    Auto,
+}
+
+/// A period: `auto`, or a time span of at most 24 days, which the kernel's timers and a count of milliseconds hold.
+pub fn parse_period(text: &[u8]) -> Option<Period> {
+    if text == b"auto" {
+        return Some(Period::Auto);
+    }
+    const LONGEST: u64 = 24 * 24 * 60 * 60;
+    let seconds = parse_duration(text).filter(|&seconds| seconds <= LONGEST)?;
+    u32::try_from(seconds).ok().map(Period::Every)
 }
 
 /// Writes a signal's name without `SIG`: `USR2`, `RTMIN+3`; a number where there is no name.
@@ -192,6 +213,16 @@ mod tests {
         assert_eq!(parse_duration(b"1d"), Some(86400));
         for text in ["", "0", "0m", "m", "-1", "1.5h", "10 m", "10min", "auto", "18446744073709551615h"] {
             assert_eq!(parse_duration(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn periods() {
+        assert_eq!(parse_period(b"15m"), Some(Period::Every(900)));
+        assert_eq!(parse_period(b"auto"), Some(Period::Auto));
+        assert_eq!(parse_period(b"24d"), Some(Period::Every(24 * 86400)));
+        for text in ["", "0", "25d", "AUTO", "autos", "18446744073709551615"] {
+            assert_eq!(parse_period(text.as_bytes()), None, "{text}");
         }
     }
 

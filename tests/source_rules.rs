@@ -37,6 +37,7 @@ fn modules() -> Vec<(String, PathBuf, String)> {
 const ALLOWED: &[(&str, &[&str])] = &[
     ("format", &[]),
     ("settings", &[]),
+    ("placeholders", &["settings"]),
     ("control", &[]),
     ("sys", &[]),
     ("catalog", &["format", "settings"]),
@@ -48,7 +49,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("restore", &["format", "sys", "arch", "restorer"]),
     (
         "runtime",
-        &["format", "settings", "control", "sys", "catalog", "arch", "restorer", "interpose", "capture", "restore"],
+        &[
+            "format",
+            "settings",
+            "placeholders",
+            "control",
+            "sys",
+            "catalog",
+            "arch",
+            "restorer",
+            "interpose",
+            "capture",
+            "restore",
+        ],
     ),
     ("capi", &["sys", "runtime"]),
 ];

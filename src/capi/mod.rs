@@ -28,11 +28,18 @@ pub extern "C" fn ckpt_now() -> c_int {
     }
     // The program may have blocked the signal; for the moment of the call it must come through.
     let old = process::sigprocmask(process::SIG_UNBLOCK, 1 << (signal - 1));
-    NOW.store(process::gettid(), Ordering::Relaxed);
-    // The handler runs before the call returns, and puts the result into eax. After a restart the
-    // call returns here again, with zero.
-    let result = process::tgkill_raw(process::getpid(), process::gettid(), signal);
-    NOW.store(0, Ordering::Relaxed);
+    let result = loop {
+        NOW.store(process::gettid(), Ordering::Relaxed);
+        // The handler runs before the call returns, and puts the result into eax. After a restart the
+        // call returns here again, with zero.
+        let result = process::tgkill_raw(process::getpid(), process::gettid(), signal);
+        NOW.store(0, Ordering::Relaxed);
+        // Another thread's checkpoint is under way.
+        if result != -Errno::EAGAIN.0 {
+            break result;
+        }
+        process::pause_ms(1);
+    };
     process::sigprocmask(process::SIG_SETMASK, old);
     if result < 0 { fail(Errno(-result)) } else { result }
 }
@@ -64,8 +71,8 @@ pub extern "C" fn ckpt_unblock() -> c_int {
         return fail(Errno::EINVAL);
     }
     if BLOCKED.fetch_sub(1, Ordering::AcqRel) == 1 {
-        let signal = DEFERRED.swap(0, Ordering::AcqRel);
-        if signal != 0 {
+        let signals = DEFERRED.swap(0, Ordering::AcqRel);
+        for signal in (1..=64u32).filter(|signal| signals & (1 << (signal - 1)) != 0) {
             // The thread is its own; failure means that it is gone, and so is this call.
             let _ = process::tgkill(process::getpid(), process::gettid(), signal);
         }

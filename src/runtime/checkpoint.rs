@@ -3,13 +3,15 @@
 
 #![allow(unsafe_code)] // Takes the settings, which the holder of BUSY may.
 
+use super::requests::Waiting;
+use super::status::{self, Newest, State};
 use super::trigger::Request;
-use super::{children, commit, config, lock, quiesce};
+use super::{children, commit, config, lock, period, quiesce};
 use crate::arch::{cpu::Cpu, entry};
 use crate::capture::failure::Failure;
 use crate::capture::scratch::Scratch;
 use crate::capture::{self, Context, Summary, task::Library};
-use crate::control::{REPLY_MAGIC, REPLY_TEXT, Reply, reply_address, status};
+use crate::control::{REPLY_MAGIC, REPLY_TEXT, Reply, reply_address, status as reply_status};
 use crate::format::task::RestartInfo;
 use crate::sys::log::{Level, log};
 use crate::sys::text::Bytes;
@@ -33,6 +35,11 @@ pub struct Written {
 pub fn serve(request: &mut Request, scratch: &mut Scratch) {
     // SAFETY: the handler holds BUSY.
     let config = unsafe { config::config() };
+    answer(config, request, scratch);
+    period::begin_anew(config, scratch.lines);
+}
+
+fn answer(config: &mut config::Config, request: &mut Request, scratch: &mut Scratch) {
     adopt_restart(config);
     lock::adopt_fork(config);
     request.stop = config.stops & (1 << (request.signal - 1)) != 0 || request.token.is_some_and(|token| token.stop());
@@ -45,9 +52,10 @@ pub fn serve(request: &mut Request, scratch: &mut Scratch) {
         if LAST_TOKEN.swap(token.0, Ordering::Relaxed) == token.0 {
             return;
         }
-        send(request, &mut empty_reply(status::PROGRESS), b"");
+        send(request, &Waiting::new(), &mut empty_reply(reply_status::PROGRESS), b"");
     }
-    match take(config, request, scratch) {
+    let mut waiting = Waiting::new();
+    match take(config, request, &mut waiting, scratch) {
         Ok(written) => {
             let ms = (process::now() - request.started) / 1_000_000;
             log!(
@@ -60,16 +68,26 @@ pub fn serve(request: &mut Request, scratch: &mut Scratch) {
             if request.by_call {
                 request.frame.set_eax(written.generation);
             }
-            report_success(request, &written);
+            report_success(config, request, &waiting, &written);
             if request.stop {
                 process::exit_group(config.stop_code as i32);
             }
         }
-        Err(failure) => report_failure(request, &failure),
+        Err(failure) => {
+            // Who has got an answer finds the status as the answer says.
+            status::tell(config, &State::Failed(failure.text.as_bytes()));
+            report_failure(request, &waiting, &failure);
+        }
     }
 }
 
-fn take(config: &mut config::Config, request: &Request, scratch: &mut Scratch) -> Result<Written, Failure> {
+fn take(
+    config: &mut config::Config,
+    request: &mut Request,
+    waiting: &mut Waiting,
+    scratch: &mut Scratch,
+) -> Result<Written, Failure> {
+    waiting.collect(config);
     let ignored_children = children::check(config.ignore_children, scratch.text)?;
     let dumpable = quiesce::Dumpable::ensure();
     let quiesced = quiesce::Quiesced::stop(request.frame, scratch)?;
@@ -85,6 +103,13 @@ fn take(config: &mut config::Config, request: &Request, scratch: &mut Scratch) -
     config::BUSY.store(1, Ordering::Relaxed);
     match result {
         Ok((summary, path)) => {
+            // The program has stood still since: what has come meanwhile is served by this image.
+            waiting.collect(config);
+            request.stop |= waiting.stop;
+            if request.stop {
+                // No thread may go on and do again what it will do after a restart: they stay stopped to the end.
+                core::mem::forget(quiesced);
+            }
             target.remove_old(config, scratch.lines);
             Ok(Written { generation: target.generation, path, summary })
         }
@@ -125,7 +150,7 @@ fn write(
             dir: config.dir.as_bytes(),
             name: config.name.as_bytes(),
             path: config.library.as_bytes(),
-            every: config.every,
+            every: config.period.seconds(),
             trigger: config::trigger_signal().unwrap_or(0),
         },
         ignored_children,
@@ -147,6 +172,7 @@ fn adopt_restart(config: &mut config::Config) {
     config.pid = process::getpid();
     config.owner_pid = config.pid;
     config.passive = false;
+    super::requests::forget_missed();
     // The image may have been taken on another CPU.
     config.cpu = None;
     if let Some(level) = info.log_level.get().checked_sub(1) {
@@ -154,8 +180,7 @@ fn adopt_restart(config: &mut config::Config) {
     }
 }
 
-fn send(request: &Request, reply: &mut Reply, text: &[u8]) {
-    let Some(token) = request.token else { return };
+fn send(request: &Request, waiting: &Waiting, reply: &mut Reply, text: &[u8]) {
     let text = text.get(..text.len().min(REPLY_TEXT)).unwrap_or(&[]);
     if let Some(place) = reply.text.get_mut(..text.len()) {
         place.copy_from_slice(text);
@@ -164,9 +189,11 @@ fn send(request: &Request, reply: &mut Reply, text: &[u8]) {
     let took = process::now() - request.started;
     reply.pause_ns = U64::new(took);
     reply.total_ns = U64::new(took);
-    let address = reply_address(token);
-    if let Err(errno) = process::send_datagram(address.strip_suffix(b"\0").unwrap_or(&address), reply.as_bytes()) {
-        log!(Debug, "nobody takes the answer to a request: {errno}");
+    for &token in request.token.iter().chain(waiting.tokens()) {
+        let address = reply_address(token);
+        if let Err(errno) = process::send_datagram(address.strip_suffix(b"\0").unwrap_or(&address), reply.as_bytes()) {
+            log!(Debug, "nobody takes the answer to a request: {errno}");
+        }
     }
 }
 
@@ -186,23 +213,34 @@ fn empty_reply(status: u32) -> Reply {
     }
 }
 
-fn report_success(request: &Request, written: &Written) {
-    let mut reply = empty_reply(status::DONE);
+fn report_success(config: &mut config::Config, request: &Request, waiting: &Waiting, written: &Written) {
+    let mut reply = empty_reply(reply_status::DONE);
     reply.generation = U32::new(written.generation);
     reply.bytes = U64::new(written.summary.bytes);
     reply.bytes_expected = reply.bytes;
     reply.notices = U32::new(written.summary.notices);
-    send(request, &mut reply, written.path.as_bytes());
+    let took = process::now() - request.started;
+    config.period.learn(took);
+    config.newest = Newest {
+        generation: written.generation,
+        time: process::clock(process::CLOCK_REALTIME).sec,
+        bytes: written.summary.bytes,
+        pause_ns: took,
+        total_ns: took,
+        notices: written.summary.notices,
+    };
+    status::tell(config, if request.stop { &State::Stopped } else { &State::Running });
+    send(request, waiting, &mut reply, written.path.as_bytes());
 }
 
-/// Tells the log, the caller and the command that no image was committed.
-pub fn report_failure(request: &Request, failure: &Failure) {
+/// Tells the log, the caller and the commands that no image was committed.
+pub fn report_failure(request: &Request, waiting: &Waiting, failure: &Failure) {
     let text: Text<900> = crate::sys::text::text!("no checkpoint: {}", Bytes(failure.text.as_bytes()));
     crate::sys::log::write(Level::Error, text.as_bytes());
     if request.by_call {
         request.frame.set_eax((-failure.errno.0) as u32);
     }
-    let mut reply = empty_reply(status::FAILED);
+    let mut reply = empty_reply(reply_status::FAILED);
     reply.errno = U32::new(failure.errno.0 as u32);
-    send(request, &mut reply, failure.text.as_bytes());
+    send(request, waiting, &mut reply, failure.text.as_bytes());
 }

@@ -5,13 +5,15 @@
 //! that a restarted program is set up as it was.
 #![allow(unsafe_code)] // Statics with interior mutability; the rule above keeps them exclusive.
 
+use super::period::Period;
+use super::status::Newest;
 use crate::arch::cpu::Cpu;
 use crate::capture::threads::LibcRseq;
 use crate::format::task::{RESTART_DIR_MAX, RESTART_NAME_MAX, RestartInfo};
 use crate::settings;
 use crate::sys::Text;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What is set by the environment, and what the library knows of its job.
 pub struct Config {
@@ -22,8 +24,7 @@ pub struct Config {
     /// Base name of the program, for descendants that get a name of their own.
     pub base: Text<RESTART_NAME_MAX>,
     pub keep: u32,
-    /// Seconds between automatic checkpoints; 0 for none.
-    pub every: u32,
+    pub period: Period,
     /// Signals that take a checkpoint, and that take one and stop; bit n-1 for signal n.
     pub triggers: u64,
     pub stops: u64,
@@ -38,6 +39,8 @@ pub struct Config {
     pub lock_fd: i32,
     /// Newest generation that this process knows to be committed.
     pub generation: u32,
+    /// For the status file.
+    pub newest: Newest,
     pub library: Text<RESTART_DIR_MAX>,
     pub rseq: LibcRseq,
     pub cpu: Option<Cpu>,
@@ -52,7 +55,7 @@ static CONFIG: Shared<Config> = Shared(UnsafeCell::new(Config {
     name: Text::new(),
     base: Text::new(),
     keep: settings::DEFAULT_KEEP,
-    every: 0,
+    period: Period::NONE,
     triggers: 1 << (settings::DEFAULT_SIGNAL - 1),
     stops: 0,
     stop_code: settings::DEFAULT_STOP_CODE,
@@ -62,6 +65,7 @@ static CONFIG: Shared<Config> = Shared(UnsafeCell::new(Config {
     pid: 0,
     lock_fd: -1,
     generation: 0,
+    newest: Newest::NONE,
     library: Text::new(),
     rseq: LibcRseq { offset: 0, len: 0, sig: 0 },
     cpu: None,
@@ -81,9 +85,9 @@ pub static BUSY: AtomicU32 = AtomicU32::new(0);
 pub static READY: AtomicU32 = AtomicU32::new(0);
 /// Newest committed generation, for `ckpt_generation` from any thread.
 pub static GENERATION: AtomicU32 = AtomicU32::new(0);
-/// Depth of blocked sections, and whether a request came meanwhile.
+/// Depth of blocked sections, and the signals of requests that came meanwhile; bit n-1 for signal n.
 pub static BLOCKED: AtomicU32 = AtomicU32::new(0);
-pub static DEFERRED: AtomicU32 = AtomicU32::new(0);
+pub static DEFERRED: AtomicU64 = AtomicU64::new(0);
 /// Thread that is about to signal itself for `ckpt_now`; 0 if none.
 pub static NOW: AtomicU32 = AtomicU32::new(0);
 

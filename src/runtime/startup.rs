@@ -6,7 +6,9 @@
 //! address space away, uses std.
 #![allow(unsafe_code)] // Walks the vectors that the kernel put on the stack.
 
-use super::{config, lock, period, trigger};
+use super::period::{self, Period};
+use super::{config, lock, trigger};
+use crate::placeholders::{self, Surroundings};
 use crate::settings;
 use crate::sys::log::{Level, log};
 use crate::sys::text::{Bytes, text};
@@ -137,8 +139,8 @@ fn set_up(start: &Start) -> Result<(), Message> {
     config::TRIGGER.store(config.triggers.trailing_zeros() + 1, Ordering::Relaxed);
     trigger::install(config.triggers | config.stops)
         .map_err(|errno| -> Message { text!("cannot install the signal handlers: {errno}") })?;
-    if config.every != 0 && !config.passive {
-        period::start_with_children(config.every, config.triggers.trailing_zeros() + 1)
+    if config.period.every != 0 && !config.passive {
+        period::start_with_children(&config.period, config.triggers.trailing_zeros() + 1)
             .map_err(|errno| -> Message { text!("cannot start the timer of SELFCKPT_EVERY: {errno}") })?;
     }
     Ok(())
@@ -193,20 +195,77 @@ fn absolute(path: &[u8]) -> Option<Text<4096>> {
     (out.len() < 4096).then_some(out)
 }
 
+fn bad(name: &str, value: &[u8], why: &str) -> Message {
+    text!("{name}={}: {why}", Bytes(value))
+}
+
+/// What `%j` and its like are filled in from.
+struct Given<'a> {
+    start: &'a Start,
+    program: &'a [u8],
+}
+
+impl Surroundings for Given<'_> {
+    fn variable(&self, name: &str) -> Option<&[u8]> {
+        self.start.env(name.as_bytes())
+    }
+
+    fn program(&self) -> Option<&[u8]> {
+        Some(self.program)
+    }
+
+    fn job_ad(&self, attribute: &str) -> Option<u64> {
+        let mut path: Text<4096> = Text::from_bytes(self.start.env(b"_CONDOR_JOB_AD")?);
+        let fd = fs::OwnedFd(fs::open(path.as_path()?, fs::O_RDONLY | fs::O_CLOEXEC, 0).ok()?);
+        let mut buf = [0u8; 8192];
+        let mut lines = crate::sys::lines::Lines::new(fd.0, &mut buf);
+        while let Some(line) = lines.next_line().ok()? {
+            if let Some(number) = placeholders::job_ad_number(line, attribute) {
+                return Some(number);
+            }
+        }
+        None
+    }
+}
+
+fn expand(start: &Start, variable: &str, given: &[u8], program: &[u8]) -> Result<Text<4096>, Message> {
+    let mut out = Text::new();
+    placeholders::expand(given, &Given { start, program }, &mut |part| out.push(part))
+        .map_err(|problem| text!("{variable}={}: {problem}", Bytes(given)))?;
+    Ok(out)
+}
+
+fn read_period(start: &Start, value: &[u8]) -> Result<Period, Message> {
+    match settings::parse_period(value) {
+        Some(settings::Period::Every(seconds)) => Ok(Period::fixed(seconds)),
+        Some(settings::Period::Auto) => {
+            let mtbf = start
+                .env(b"SELFCKPT_MTBF")
+                .map_or(Some(settings::DEFAULT_MTBF), |value| settings::parse_duration(value));
+            let given = start.env(b"SELFCKPT_MTBF").unwrap_or(&[]);
+            mtbf.map(Period::auto).ok_or_else(|| bad("SELFCKPT_MTBF", given, "not a duration (90, 90s, 10m, 2h, 3d)"))
+        }
+        None => Err(bad("SELFCKPT_EVERY", value, "neither a duration of 1 s to 24 days (90, 90s, 10m, 2h) nor `auto`")),
+    }
+}
+
 fn read_settings(start: &Start, config: &mut config::Config) -> Result<(), Message> {
-    let bad = |name: &str, value: &[u8], why: &str| -> Message { text!("{name}={}: {why}", Bytes(value)) };
-    let dir = start.env(b"SELFCKPT_DIR").unwrap_or(b".");
-    config.dir = absolute(dir).ok_or_else(|| bad("SELFCKPT_DIR", dir, "the path is too long, or /proc is missing"))?;
     let mut exe = [0u8; 4096];
     let exe = fs::readlink(fs::AT_FDCWD, b"/proc/self/exe\0", &mut exe).unwrap_or(b"program");
     config.base = Text::from_bytes(start.base_name(exe));
     config.name = config.base;
-    if let Some(name) = start.env(b"SELFCKPT_NAME") {
+    if let Some(given) = start.env(b"SELFCKPT_NAME") {
+        let expanded = expand(start, "SELFCKPT_NAME", given, config.base.as_bytes())?;
+        let name = expanded.as_bytes();
         if name.is_empty() || name.contains(&b'/') || name.len() > 200 || name == b"." || name == b".." {
-            return Err(bad("SELFCKPT_NAME", name, "not a file name of at most 200 bytes"));
+            return Err(bad("SELFCKPT_NAME", given, "not a file name of at most 200 bytes"));
         }
         config.name = Text::from_bytes(name);
     }
+    let given = start.env(b"SELFCKPT_DIR").unwrap_or(b".");
+    let dir = expand(start, "SELFCKPT_DIR", given, config.base.as_bytes())?;
+    config.dir = absolute(dir.as_bytes())
+        .ok_or_else(|| bad("SELFCKPT_DIR", given, "the path is too long, or /proc is missing"))?;
     if let Some(value) = start.env(b"SELFCKPT_KEEP") {
         config.keep = settings::parse_number(value)
             .and_then(|keep| u32::try_from(keep).ok())
@@ -214,10 +273,7 @@ fn read_settings(start: &Start, config: &mut config::Config) -> Result<(), Messa
             .ok_or_else(|| bad("SELFCKPT_KEEP", value, "not a number of generations of at least 1"))?;
     }
     if let Some(value) = start.env(b"SELFCKPT_EVERY") {
-        config.every = settings::parse_duration(value)
-            .and_then(|seconds| u32::try_from(seconds).ok())
-            .filter(|seconds| (1..i32::MAX as u32).contains(seconds))
-            .ok_or_else(|| bad("SELFCKPT_EVERY", value, "not a duration of at least a second (90, 90s, 10m, 2h)"))?;
+        config.period = read_period(start, value)?;
     }
     if let Some(value) = start.env(b"SELFCKPT_SIGNAL") {
         let signal = settings::parse_signal(value)

@@ -338,7 +338,7 @@ fn go(
     };
     let region = lay_out(&mut inputs, host)?;
     if image.runtime.every.get() != 0 {
-        period::start(image.runtime.every.get(), image.runtime.trigger.get())
+        period::start(image.runtime.every.get().saturating_mul(1000), image.runtime.trigger.get())
             .map_err(|errno| format!("cannot start the timer of the automatic checkpoints: {errno}"))?;
     }
     let rseq = startup::find_rseq();

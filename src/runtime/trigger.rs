@@ -1,6 +1,7 @@
 //! [SIGNAL] The handler: from a trigger signal to a checkpoint and back.
 #![allow(unsafe_code)] // Called by the kernel with raw pointers; moves to another stack.
 
+use super::requests::{self, Waiting};
 use super::{checkpoint, config};
 use crate::arch::entry;
 use crate::capture::threads::Frame;
@@ -46,8 +47,12 @@ pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext
         return;
     }
     if !config::try_begin() {
-        // Another thread is at it: that checkpoint serves this request as well, but for one that
-        // waits for an answer, which asks again until it gets one.
+        // Another thread is at it. A command asks again until it gets an answer, and so does `ckpt_now`.
+        if request.by_call {
+            request.frame.set_eax((-Errno::EAGAIN.0) as u32);
+        } else if request.token.is_none() {
+            requests::note_missed(request.signal);
+        }
         return;
     }
     match scratch::map() {
@@ -60,6 +65,7 @@ pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext
         Err(errno) => report_no_memory(&request, errno),
     }
     config::end();
+    requests::raise_missed();
 }
 
 /// Apart from the handler, whose stack may be small: a failure takes a kilobyte.
@@ -67,7 +73,7 @@ pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext
 #[inline(never)]
 fn report_no_memory(request: &Request, errno: Errno) {
     let failure = crate::capture::failure::fail!(errno, "cannot map memory for the checkpoint");
-    checkpoint::report_failure(request, &failure);
+    checkpoint::report_failure(request, &Waiting::new(), &failure);
 }
 
 extern "C" fn on_own_stack(request: usize) {
@@ -85,11 +91,11 @@ fn refuse_blocked(request: &Request) {
         request.frame.set_eax((-Errno::EBUSY.0) as u32);
         return;
     }
-    config::DEFERRED.store(request.signal, Ordering::Relaxed);
+    config::DEFERRED.fetch_or(1 << (request.signal - 1), Ordering::Relaxed);
     if request.token.is_some() {
         let failure: Failure =
             crate::capture::failure::refuse!(Errno::EBUSY, "the program is in a section that it has blocked");
-        checkpoint::report_failure(request, &failure);
+        checkpoint::report_failure(request, &Waiting::new(), &failure);
     }
 }
 

@@ -28,7 +28,7 @@ fn names_and_modes() {
     let image = job.checkpoint();
     assert_eq!(image.path, job.images.join("tls.000001.ckpt"));
     assert_eq!(fs::metadata(&image.path).expect("the image").mode() & 0o7777, 0o600);
-    assert_eq!(file_names(&job.images), ["tls.000001.ckpt", "tls.lock"]);
+    assert_eq!(file_names(&job.images), ["tls.000001.ckpt", "tls.lock", "tls.status.json"]);
     job.end("after a checkpoint");
 }
 
@@ -39,12 +39,12 @@ fn two_generations_stay() {
     for _ in 0..3 {
         job.checkpoint();
     }
-    assert_eq!(file_names(&job.images), ["tls.000002.ckpt", "tls.000003.ckpt", "tls.lock"]);
+    assert_eq!(file_names(&job.images), ["tls.000002.ckpt", "tls.000003.ckpt", "tls.lock", "tls.status.json"]);
     job.sigkill();
     job.restart();
     job.go("after a restart");
     assert_eq!(job.checkpoint().generation, 4);
-    assert_eq!(file_names(&job.images), ["tls.000003.ckpt", "tls.000004.ckpt", "tls.lock"]);
+    assert_eq!(file_names(&job.images), ["tls.000003.ckpt", "tls.000004.ckpt", "tls.lock", "tls.status.json"]);
     job.end("after a checkpoint");
 }
 

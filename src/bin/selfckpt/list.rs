@@ -1,9 +1,9 @@
 //! [NORMAL] `selfckpt list`: the jobs of a directory, their images, and who is running.
 
-use crate::decode;
 use crate::failure::{Failure, Outcome};
 use crate::process::{self, Owner};
 use crate::verb::{Arguments, Operands, Opt, Verb};
+use crate::{batch, decode};
 use selfckpt::catalog::{self, Entry};
 use selfckpt::format::reader::PageData;
 use serde_json::{Value, json};
@@ -53,9 +53,13 @@ struct Row {
 }
 
 fn run(arguments: &Arguments) -> Outcome {
-    let given = arguments.operands.first().cloned();
-    let dir = given.or_else(|| std::env::var_os("SELFCKPT_DIR").filter(|dir| !dir.is_empty()));
-    let dir = PathBuf::from(dir.unwrap_or_else(|| OsString::from(".")));
+    let dir = match (arguments.operands.first(), std::env::var_os("SELFCKPT_DIR").filter(|dir| !dir.is_empty())) {
+        (Some(given), _) => given.clone(),
+        (None, Some(dir)) => batch::expand(&dir, None)
+            .map_err(|problem| Failure::failed(format!("SELFCKPT_DIR={}: {problem}", dir.to_string_lossy())))?,
+        (None, None) => OsString::from("."),
+    };
+    let dir = PathBuf::from(dir);
     let pages = if arguments.has("quick") { PageData::Skip } else { PageData::Check };
     let rows = rows(&dir, pages)?;
     crate::print(&if arguments.has("json") { as_json(&rows) } else { table(&rows) })

@@ -1,6 +1,7 @@
 //! [NORMAL] selfckpt: the command line. One file per verb; each defines its options and its help.
 #![deny(unsafe_code)]
 
+mod batch;
 mod checkpoint;
 mod core;
 mod decode;

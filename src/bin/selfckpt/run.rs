@@ -2,6 +2,7 @@
 //! and waits for it. What it does with signals and the exit status makes it look as if it had
 //! become the program.
 
+use crate::batch;
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
 use crate::process::{self, Process};
 use crate::program::{self, Environment, Program};
@@ -12,12 +13,13 @@ use crate::{complain, decode};
 use selfckpt::catalog::{self, CatalogError, Chosen};
 use selfckpt::format::Image;
 use selfckpt::settings;
+use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 pub const VERB: Verb = Verb {
     name: "run",
@@ -38,21 +40,31 @@ pub const VERB: Verb = Verb {
             short: None,
             long: "dir",
             value: Some("DIR"),
-            help: "Where the images go; created with mode 0700. As SELFCKPT_DIR. Without: the working directory.",
+            help: "Where the images go; created with mode 0700. %n is the program's base name, %j the batch system's \
+                   job id, %a the index in a job array (0 outside of one), %r the rank (0 for a single process), %% a \
+                   percent sign. As SELFCKPT_DIR. Without: the working directory.",
         },
         Opt {
             short: None,
             long: "name",
             value: Some("NAME"),
-            help: "Name of the job: its images are DIR/NAME.000001.ckpt and so on. As SELFCKPT_NAME. Without: the \
-                   base name of PROG.",
+            help: "Name of the job: its images are DIR/NAME.000001.ckpt and so on. %n, %j, %a, %r, %% as for --dir. \
+                   As SELFCKPT_NAME. Without: the base name of PROG.",
         },
         Opt {
             short: None,
             long: "every",
             value: Some("T"),
-            help: "Take a checkpoint every T: a number of seconds, or with s, m, h or d (90, 10m, 2h). As \
-                   SELFCKPT_EVERY. Without: only when asked.",
+            help: "Take a checkpoint every T of running time: a number of seconds, or with s, m, h or d (90, 10m, 2h). \
+                   'auto' chooses the period by Young and Daly's formula, from the time for which checkpoints turn \
+                   out to stop the program and from --mtbf. As SELFCKPT_EVERY. Without: only when asked.",
+        },
+        Opt {
+            short: None,
+            long: "mtbf",
+            value: Some("T"),
+            help: "For --every auto: how long the machine runs from one failure to the next, on average. As \
+                   SELFCKPT_MTBF. Without: 24h.",
         },
         Opt {
             short: None,
@@ -174,10 +186,13 @@ fn run(arguments: &Arguments) -> Outcome {
             let over = u64::from(status) != stop_code && ![FAILED, NOT_EXECUTABLE, NOT_FOUND].contains(&status);
             if over && !arguments.has("keep-images") {
                 job.clear();
+            } else if over {
+                job.tell_end("ended", "exit_status", status.into());
             }
             Ok(status)
         }
         Change::Killed(signal) => {
+            job.tell_end("killed", "signal", signal);
             system::die_by(signal);
             Ok(128 + signal as u8)
         }
@@ -214,8 +229,14 @@ impl Settings {
         take(
             "every",
             "SELFCKPT_EVERY",
+            |v| settings::parse_period(v).is_some(),
+            "'auto' or a time such as 90, 90s, 10m or 2h, of 24 days at most",
+        )?;
+        take(
+            "mtbf",
+            "SELFCKPT_MTBF",
             |v| settings::parse_duration(v).is_some(),
-            "a time such as 90, 90s, 10m or 2h",
+            "a time such as 90, 90s, 10m, 2h or 3d",
         )?;
         take(
             "keep",
@@ -243,6 +264,10 @@ impl Settings {
         )?;
         take("children", "SELFCKPT_CHILDREN", |v| v == b"ignore", "'ignore'")?;
         take("stdio", "SELFCKPT_STDIO", |v| v == b"inherit", "'inherit'")?;
+        let every = option_or_variable(arguments, "every", "SELFCKPT_EVERY");
+        if arguments.has("mtbf") && every.is_none_or(|every| every != "auto") {
+            return Err(Failure::usage("option '--mtbf' is for '--every auto' only (see 'selfckpt help run')"));
+        }
         if arguments.has("fresh") && arguments.has("restart-only") {
             return Err(Failure::usage("options '--fresh' and '--restart-only' exclude each other"));
         }
@@ -254,8 +279,8 @@ impl Settings {
 
     fn put_into(&self, env: &mut Environment, job: &Job) {
         env.remove("SELFCKPT_STDIO");
-        env.set("SELFCKPT_DIR", &job.dir);
-        env.set("SELFCKPT_NAME", OsStr::from_bytes(&job.name));
+        env.set("SELFCKPT_DIR", batch::quote(job.dir.as_os_str().as_bytes()));
+        env.set("SELFCKPT_NAME", batch::quote(&job.name));
         for (variable, value) in &self.0 {
             env.set(variable, value);
         }
@@ -279,9 +304,12 @@ fn option_or_variable(arguments: &Arguments, long: &str, variable: &str) -> Opti
 
 impl Job {
     fn new(arguments: &Arguments, typed: &OsStr) -> Result<Job, Failure> {
-        let name = option_or_variable(arguments, "name", "SELFCKPT_NAME")
-            .or_else(|| Path::new(typed).file_name().map(OsStr::to_os_string))
-            .unwrap_or_default();
+        let program = Path::new(typed).file_name().unwrap_or_default();
+        let name = match option_or_variable(arguments, "name", "SELFCKPT_NAME") {
+            Some(name) => batch::expand(&name, Some(program))
+                .map_err(|problem| Failure::failed(format!("--name {}: {problem}", name.to_string_lossy())))?,
+            None => program.to_os_string(),
+        };
         if !catalog::valid_name(name.as_bytes()) || name.len() > catalog::JOB_NAME_MAX {
             let text = format!(
                 "'{}' cannot be the name of a job: 1 to {} bytes, no slash; set another by --name",
@@ -290,7 +318,10 @@ impl Job {
             );
             return Err(if arguments.has("name") { Failure::usage(text) } else { Failure::failed(text) });
         }
-        let given = PathBuf::from(option_or_variable(arguments, "dir", "SELFCKPT_DIR").unwrap_or_else(|| ".".into()));
+        let given = option_or_variable(arguments, "dir", "SELFCKPT_DIR").unwrap_or_else(|| ".".into());
+        let given = batch::expand(&given, Some(program))
+            .map_err(|problem| Failure::failed(format!("--dir {}: {problem}", given.to_string_lossy())))?;
+        let given = PathBuf::from(given);
         let fail = |what: &str, error: std::io::Error| {
             Failure::failed(format!("cannot {what} directory {} for images: {error}", given.display()))
         };
@@ -308,15 +339,42 @@ impl Job {
         self.given.join(catalog::lock_file_name(&self.name))
     }
 
+    fn status_path(&self) -> PathBuf {
+        self.given.join(catalog::status_file_name(&self.name))
+    }
+
+    /// Writes into the status file, if there is one, how the program has ended.
+    fn tell_end(&self, state: &str, what: &str, number: u32) {
+        let path = self.status_path();
+        let Some(Value::Object(mut status)) =
+            std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok())
+        else {
+            return;
+        };
+        status.insert("state".to_string(), state.into());
+        status.insert("time".to_string(), decode::epoch(SystemTime::now()).into());
+        status.insert(what.to_string(), number.into());
+        let temporary = self.given.join(catalog::temporary_status_file_name(&self.name));
+        // It is for whoever looks on; the exit status says it as well.
+        let _ = std::fs::write(&temporary, format!("{}\n", Value::Object(status)))
+            .and_then(|()| std::fs::rename(&temporary, &path));
+    }
+
     /// The library makes sure of it; here it is told before anything runs.
     fn refuse_if_running(&self) -> Result<(), Failure> {
-        match process::lock_owner(&self.lock_path()) {
-            None => Ok(()),
-            Some(owner) => Err(Failure::failed(format!(
-                "cannot run {}: a job of that name is running in {} (pid {owner}); use another --name or --dir",
-                self.shown(),
-                self.given.display()
-            ))),
+        /// A process that was killed just now takes a moment to let its files go.
+        const ENDS_WITHIN: Duration = Duration::from_secs(1);
+        let begin = Instant::now();
+        loop {
+            let Some(owner) = process::lock_owner(&self.lock_path()) else { return Ok(()) };
+            if begin.elapsed() > ENDS_WITHIN {
+                return Err(Failure::failed(format!(
+                    "cannot run {}: a job of that name is running in {} (pid {owner}); use another --name or --dir",
+                    self.shown(),
+                    self.given.display()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -373,6 +431,7 @@ impl Job {
         if let Err(failure) = self.remove_images() {
             complain(failure.to_string());
         }
+        let _ = std::fs::remove_file(self.status_path());
         if lock.is_ok() {
             // A lock that is gone already is as good.
             let _ = std::fs::remove_file(&path);
