@@ -1,9 +1,10 @@
 //! [NORMAL] Whether the FILE, FILE_DATA and FD records make sense. Pure: looks at the image only.
 
 use super::check::Problems;
-use crate::format::files::{data_kind, file_kind};
+use crate::format::files::{EpollTarget, Timerfd, data_kind, file_kind};
 use crate::format::image::{FileEntry, Image};
 use crate::format::kind;
+use zerocopy::FromBytes;
 
 pub(super) fn check_files(image: &Image, problems: &mut Problems) {
     for entry in &image.files {
@@ -14,12 +15,12 @@ pub(super) fn check_files(image: &Image, problems: &mut Problems) {
         if entry.path.contains(&0) {
             problems.refuse(kind::FILE, "path (it holds a NUL)", entry.file.id.get().into());
         }
-        check_data(entry, problems);
+        check_data(entry, image.files.len(), problems);
     }
 }
 
 /// Every FILE_DATA belongs to a kind that has such, and lies where it can lie.
-fn check_data(entry: &FileEntry, problems: &mut Problems) {
+fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
     let file = entry.file.kind.get();
     let pipe = matches!(file, file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED | file_kind::STREAM);
     for item in &entry.data {
@@ -28,6 +29,10 @@ fn check_data(entry: &FileEntry, problems: &mut Problems) {
             data_kind::PIPE_SIZE => pipe,
             data_kind::PIPE_BYTES | data_kind::PIPE_PACKET => pipe && !item.bytes.is_empty(),
             data_kind::FIFO_HUNG_UP => file == file_kind::FIFO,
+            data_kind::EVENTFD => file == file_kind::EVENTFD && item.bytes.len() == 1,
+            data_kind::SIGNALFD => file == file_kind::SIGNALFD,
+            data_kind::TIMERFD => file == file_kind::TIMERFD && Timerfd::read_from_bytes(&item.bytes).is_ok(),
+            data_kind::EPOLL_TARGET => file == file_kind::EPOLL && is_target(&item.bytes, files),
             _ => false,
         };
         if !belongs {
@@ -38,4 +43,9 @@ fn check_data(entry: &FileEntry, problems: &mut Problems) {
             problems.refuse(kind::FILE_DATA, "offset", item.data.offset.get());
         }
     }
+}
+
+fn is_target(bytes: &[u8], files: usize) -> bool {
+    EpollTarget::read_from_bytes(bytes)
+        .is_ok_and(|target| (target.file.get() as usize) < files && target.fd.get() <= i32::MAX as u32)
 }

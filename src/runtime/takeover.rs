@@ -75,10 +75,11 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
     let prepared = prepare(&image, &source, &host, mapped)?;
     check_directory(&image)?;
 
-    // From here on things change, those outside of this process first.
+    // From here on things change, those outside of this process last.
+    files.put_in_place(&image, &mut warn)?;
     files.cut_back()?;
     enter_directory(&image)?;
-    let close = files.put_in_place(&image, lock_fd)?;
+    let close = files.close_others(&image, lock_fd)?;
     let info = restart_info(&dir, &image, lock_fd, start)?;
     go(&image, &host, prepared, image_fd, &close, &info)
 }

@@ -14,6 +14,7 @@
 //! are read through its own descriptors.
 
 mod device;
+mod event;
 mod pipe;
 mod regular;
 mod socket;
@@ -46,7 +47,6 @@ pub struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The descriptor with this number.
-    #[allow(dead_code)] // epoll follows.
     pub fn by_fd(&self, fd: i32) -> Option<&'a FdSlot> {
         self.slots.binary_search_by_key(&fd, |slot| slot.fd).ok().and_then(|at| self.slots.get(at))
     }
@@ -284,7 +284,8 @@ fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> R
 
 /// What the description is, as the first family says that knows it.
 fn classify(subject: &mut Subject<'_>) -> u32 {
-    regular::classify(subject)
+    event::classify(subject)
+        .or_else(|| regular::classify(subject))
         .or_else(|| device::classify(subject))
         .or_else(|| pipe::classify(subject))
         .or_else(|| socket::classify(subject))
@@ -300,6 +301,9 @@ fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Resu
             if subject.file_type() == S_IFIFO {
                 pipe::save(saver, subject, kind)?;
             }
+        }
+        file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL => {
+            event::save(saver, subject, kind)?;
         }
         file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind)?,
         _ => {}

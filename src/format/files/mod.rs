@@ -56,6 +56,14 @@ pub mod data_kind {
     pub const PIPE_PACKET: u32 = 102;
     /// All writers of a FIFO have gone, and its reader has been told.
     pub const FIFO_HUNG_UP: u32 = 103;
+    /// `offset` is the count; one byte: whether it is a semaphore.
+    pub const EVENTFD: u32 = 200;
+    /// A [`super::Timerfd`].
+    pub const TIMERFD: u32 = 201;
+    /// `offset` is the set of signals.
+    pub const SIGNALFD: u32 = 202;
+    /// An [`super::EpollTarget`].
+    pub const EPOLL_TARGET: u32 = 203;
 
     pub fn name(what: u32) -> &'static str {
         match what {
@@ -64,6 +72,10 @@ pub mod data_kind {
             PIPE_BYTES => "pipe-bytes",
             PIPE_PACKET => "pipe-packet",
             FIFO_HUNG_UP => "fifo-hung-up",
+            EVENTFD => "eventfd",
+            TIMERFD => "timerfd",
+            SIGNALFD => "signalfd",
+            EPOLL_TARGET => "epoll-target",
             _ => "unknown",
         }
     }
@@ -90,6 +102,12 @@ pub mod file_kind {
     pub const FIFO: u32 = 21;
     /// A FIFO whose name is gone.
     pub const FIFO_DELETED: u32 = 22;
+    pub const EVENTFD: u32 = 30;
+    pub const TIMERFD: u32 = 31;
+    pub const SIGNALFD: u32 = 32;
+    pub const EPOLL: u32 = 33;
+    /// A pidfd of the process itself.
+    pub const PIDFD: u32 = 34;
 
     pub fn name(kind: u32) -> &'static str {
         match kind {
@@ -102,6 +120,11 @@ pub mod file_kind {
             PIPE => "pipe",
             FIFO => "fifo",
             FIFO_DELETED => "deleted fifo",
+            EVENTFD => "eventfd",
+            TIMERFD => "timerfd",
+            SIGNALFD => "signalfd",
+            EPOLL => "epoll",
+            PIDFD => "pidfd",
             _ => "unknown",
         }
     }
@@ -119,3 +142,35 @@ pub struct Fd {
     pub reserved: U32,
 }
 const _: () = assert!(size_of::<Fd>() == 16);
+
+/// State of a timerfd at the checkpoint.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Timerfd {
+    pub clock: U32,
+    /// Of timerfd_settime(2): absolute, cancelled when the clock is set.
+    pub flags: U32,
+    /// Expirations that nobody has read.
+    pub ticks: U64,
+    /// Time to the next expiration; zero if it is not armed.
+    pub left_sec: U64,
+    /// Interval.
+    pub every_sec: U64,
+    pub left_nsec: U32,
+    pub every_nsec: U32,
+}
+const _: () = assert!(size_of::<Timerfd>() == 40);
+
+/// Something that an epoll watches.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct EpollTarget {
+    /// The number under which it was added; it may mean something else by now.
+    pub fd: U32,
+    /// [`File::id`]; the FILE may come later.
+    pub file: U32,
+    pub events: U32,
+    pub reserved: U32,
+    pub data: U64,
+}
+const _: () = assert!(size_of::<EpollTarget>() == 24);

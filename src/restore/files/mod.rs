@@ -4,9 +4,10 @@
 //! 1. [`Files::open`]: every FILE of the image becomes a descriptor above the program's own numbers, by the
 //!    module of its family (`open_one` chooses). Data in flight are put in. What can be refused is refused here:
 //!    nothing outside this process has changed yet.
-//! 2. [`Files::put_in_place`]: each descriptor gets its number.
+//! 2. [`Files::put_in_place`]: each descriptor gets its number; what depends on numbers (epoll) follows.
 //! 3. [`Files::cut_back`]: output files are cut back to their length at the checkpoint. The first change
 //!    to anything outside.
+//! 4. [`Files::close_others`]: what is not the program's goes.
 //!
 //! To add a kind: a line in `open_one` and a method of [`Files`] in its family's module; `capture::files` tells the
 //! rest. FILE ids count from 0 in the order of the image, so a kind that refers to another FILE which may
@@ -14,6 +15,7 @@
 #![allow(unsafe_code)] // Raw descriptors.
 
 mod device;
+mod event;
 mod pipe;
 mod regular;
 mod stream;
@@ -153,6 +155,9 @@ impl Files {
             file_kind::STREAM => self.stream(subject, warn),
             file_kind::PIPE => self.pipe(subject, warn),
             file_kind::FIFO => self.fifo(subject, warn),
+            file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL | file_kind::PIDFD => {
+                self.event(subject, warn)
+            }
             file_kind::FIFO_DELETED => self.deleted_fifo(subject, warn),
             file_kind::CLOSED_PEER => {
                 warn(format!(
@@ -219,10 +224,8 @@ impl Files {
         Ok(())
     }
 
-    /// Gives every descriptor of the program its number, and closes all that is neither the
-    /// program's nor in `keep`. Returns the descriptors that the restorer closes at its end.
-    pub fn put_in_place(&mut self, image: &Image, lock: RawFd) -> Result<Vec<RawFd>, String> {
-        let wanted: BTreeSet<RawFd> = image.fds.iter().map(|fd| fd.fd.get() as RawFd).collect();
+    /// Gives every descriptor of the program its number.
+    pub fn put_in_place(&mut self, image: &Image, warn: &mut dyn FnMut(String)) -> Result<(), String> {
         for fd in &image.fds {
             let from = self.fds[fd.file.get() as usize];
             let flags = if fd.flags.get() & 1 != 0 { libc::O_CLOEXEC } else { 0 };
@@ -232,6 +235,13 @@ impl Files {
                 return Err(format!("cannot put fd {} in place: {error}", fd.fd.get()));
             }
         }
+        self.connect_epolls(image, warn)
+    }
+
+    /// Closes all that is neither the program's nor in `keep`. Returns the descriptors that the restorer closes at its
+    /// end.
+    pub fn close_others(&mut self, image: &Image, lock: RawFd) -> Result<Vec<RawFd>, String> {
+        let wanted: BTreeSet<RawFd> = image.fds.iter().map(|fd| fd.fd.get() as RawFd).collect();
         let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
             .map_err(|error| format!("cannot read /proc/self/fd: {error}"))?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
