@@ -32,6 +32,9 @@ impl Token {
     }
 }
 
+/// `si_value` of the signal that `ckpt_now` sends to its own thread.
+pub const CALL_MARK: u32 = 0x5e1f_ca11;
+
 /// Length of [`reply_address`].
 pub const ADDRESS_LEN: usize = 24;
 
@@ -96,6 +99,7 @@ mod tests {
         assert!(!Token::new(1, false).stop());
         assert_eq!(Token::from_value(0), None);
         assert_eq!(Token::from_value(42), None);
+        assert_eq!(Token::from_value(CALL_MARK), None);
     }
 
     #[test]

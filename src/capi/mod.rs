@@ -1,8 +1,8 @@
 //! [NORMAL] `ckpt_*` for include/selfckpt.h: converts and delegates.
 #![allow(unsafe_code)] // Exports C symbols; sets errno.
 
-use crate::runtime::config::{BLOCKED, DEFERRED, GENERATION, NOW, READY};
-use crate::runtime::{config, trigger};
+use crate::runtime::config::{BLOCKED, DEFERRED, GENERATION, READY};
+use crate::runtime::{call, config, trigger};
 use crate::sys::{Errno, process};
 use core::ffi::c_int;
 use core::sync::atomic::Ordering;
@@ -26,21 +26,7 @@ pub extern "C" fn ckpt_now() -> c_int {
     if !trigger::is_installed(signal) {
         return fail(Errno::EOPNOTSUPP);
     }
-    // The program may have blocked the signal; for the moment of the call it must come through.
-    let old = process::sigprocmask(process::SIG_UNBLOCK, 1 << (signal - 1));
-    let result = loop {
-        NOW.store(process::gettid(), Ordering::Relaxed);
-        // The handler runs before the call returns, and puts the result into eax. After a restart the
-        // call returns here again, with zero.
-        let result = process::tgkill_raw(process::getpid(), process::gettid(), signal);
-        NOW.store(0, Ordering::Relaxed);
-        // Another thread's checkpoint is under way.
-        if result != -Errno::EAGAIN.0 {
-            break result;
-        }
-        process::pause_ms(1);
-    };
-    process::sigprocmask(process::SIG_SETMASK, old);
+    let result = call::checkpoint_now(signal);
     if result < 0 { fail(Errno(-result)) } else { result }
 }
 

@@ -62,8 +62,8 @@ impl<'a> Selector<'a> {
         regions: &'a mut [PageRegion],
         watched: [usize; 4],
     ) -> Result<Self, Failure> {
-        let pagemap = fs::open(b"/proc/self/pagemap\0", fs::O_RDONLY | fs::O_CLOEXEC, 0)
-            .map_err(|errno| fail!(errno, "cannot open /proc/self/pagemap"))?;
+        let pagemap = fs::open(b"/proc/thread-self/pagemap\0", fs::O_RDONLY | fs::O_CLOEXEC, 0)
+            .map_err(|errno| fail!(errno, "cannot open /proc/thread-self/pagemap"))?;
         Ok(Selector { vmas, index: 0, at: 0, pagemap: fs::OwnedFd(pagemap), regions, scan: true, names, watched })
     }
 
@@ -274,7 +274,7 @@ impl<'a> Selector<'a> {
         self.read_pagemap(start, end, skip_file)
     }
 
-    /// The same by reading /proc/self/pagemap, for older kernels. It does not tell zero pages.
+    /// The same by reading /proc/thread-self/pagemap, for older kernels. It does not tell zero pages.
     fn read_pagemap(&mut self, start: usize, end: usize, skip_file: bool) -> Result<(usize, usize), Failure> {
         const PRESENT: u64 = 1 << 63;
         const SWAPPED: u64 = 1 << 62;
@@ -284,7 +284,7 @@ impl<'a> Selector<'a> {
         let pages = ((end - start) / PAGE).min(ENTRIES.min(self.regions.len()));
         let bytes = buf.get_mut(..pages * 8).unwrap_or(&mut []);
         let n = fs::pread(self.pagemap.0, bytes, (start / PAGE * 8) as u64)
-            .map_err(|errno| fail!(errno, "cannot read /proc/self/pagemap"))?;
+            .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/pagemap"))?;
         let mut count = 0usize;
         for (i, entry) in bytes.get(..n).unwrap_or(&[]).chunks_exact(8).enumerate() {
             let entry = crate::arch::frame::u64_at(entry, 0);

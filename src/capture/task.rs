@@ -38,7 +38,7 @@ pub fn task_size() -> u64 {
 
 /// Resident memory of the process, bytes; 0 if it cannot be told.
 pub fn resident_bytes(buf: &mut [u8]) -> u64 {
-    let statm = fs::read_file(b"/proc/self/statm\0", buf).unwrap_or(&[]);
+    let statm = fs::read_file(b"/proc/thread-self/statm\0", buf).unwrap_or(&[]);
     let mut fields = statm.split(|&b| b == b' ');
     fields.nth(1).and_then(parse_dec).unwrap_or(0) * 4096
 }
@@ -81,12 +81,12 @@ pub fn capture_header(stream: &mut Stream<'_>, cpu: &Cpu, task_size: u64) -> Res
 
 /// TASK with its STRING, PROGRAM, RUNTIME.
 pub fn capture_task(stream: &mut Stream<'_>, context: &Context<'_>, buf: &mut [u8]) -> Result<(), Failure> {
-    let status = fs::read_file(b"/proc/self/status\0", buf)
-        .map_err(|errno| fail!(errno, "cannot read /proc/self/status (is /proc mounted?)"))?;
+    let status = fs::read_file(b"/proc/thread-self/status\0", buf)
+        .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/status (is /proc mounted?)"))?;
     let number = |name: &[u8], parse: fn(&[u8]) -> Option<u64>| field(status, name).and_then(parse).unwrap_or(0) as u32;
     let umask = field(status, b"Umask")
         .and_then(parse_oct)
-        .ok_or_else(|| refuse!(Errno::ENOSYS, "/proc/self/status does not tell the umask (Linux 4.7 does)"))?;
+        .ok_or_else(|| refuse!(Errno::ENOSYS, "/proc/thread-self/status does not tell the umask (Linux 4.7 does)"))?;
     const SIGCHLD: u32 = 17;
     let task = Task {
         state: U32::new(0),
@@ -131,10 +131,10 @@ fn capture_program(stream: &mut Stream<'_>, buf: &mut [u8]) -> Result<(), Failur
     let (first, second) = buf.split_at_mut(half);
     let mut exe = [0u8; 4096];
     let mut cwd = [0u8; 4096];
-    let exe = fs::readlink(fs::AT_FDCWD, b"/proc/self/exe\0", &mut exe)
-        .map_err(|errno| fail!(errno, "cannot read the program's path from /proc/self/exe"))?;
-    let cwd = fs::readlink(fs::AT_FDCWD, b"/proc/self/cwd\0", &mut cwd)
-        .map_err(|errno| fail!(errno, "cannot read the working directory from /proc/self/cwd"))?;
+    let exe = fs::readlink(fs::AT_FDCWD, b"/proc/thread-self/exe\0", &mut exe)
+        .map_err(|errno| fail!(errno, "cannot read the program's path from /proc/thread-self/exe"))?;
+    let cwd = fs::readlink(fs::AT_FDCWD, b"/proc/thread-self/cwd\0", &mut cwd)
+        .map_err(|errno| fail!(errno, "cannot read the working directory from /proc/thread-self/cwd"))?;
     if cwd.ends_with(b" (deleted)") {
         return Err(refuse!(
             Errno::ENOENT,
@@ -142,10 +142,10 @@ fn capture_program(stream: &mut Stream<'_>, buf: &mut [u8]) -> Result<(), Failur
             crate::sys::text::Bytes(cwd)
         ));
     }
-    let cmdline = fs::read_file(b"/proc/self/cmdline\0", first)
-        .map_err(|errno| fail!(errno, "cannot read /proc/self/cmdline"))?;
-    let environ = fs::read_file(b"/proc/self/environ\0", second)
-        .map_err(|errno| fail!(errno, "cannot read /proc/self/environ"))?;
+    let cmdline = fs::read_file(b"/proc/thread-self/cmdline\0", first)
+        .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/cmdline"))?;
+    let environ = fs::read_file(b"/proc/thread-self/environ\0", second)
+        .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/environ"))?;
     let program = Program {
         exe_len: U32::new(exe.len() as u32),
         cwd_len: U32::new(cwd.len() as u32),
@@ -159,10 +159,10 @@ fn capture_program(stream: &mut Stream<'_>, buf: &mut [u8]) -> Result<(), Failur
 /// MM and the VMAs.
 pub fn write_mm(stream: &mut Stream<'_>, table: &VmaTable<'_>, task_size: u64, buf: &mut [u8]) -> Result<(), Failure> {
     let (first, second) = buf.split_at_mut(64 << 10);
-    let auxv =
-        fs::read_file(b"/proc/self/auxv\0", first).map_err(|errno| fail!(errno, "cannot read /proc/self/auxv"))?;
-    let stat =
-        fs::read_file(b"/proc/self/stat\0", second).map_err(|errno| fail!(errno, "cannot read /proc/self/stat"))?;
+    let auxv = fs::read_file(b"/proc/thread-self/auxv\0", first)
+        .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/auxv"))?;
+    let stat = fs::read_file(b"/proc/thread-self/stat\0", second)
+        .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/stat"))?;
     table.write(stream, task_size, auxv, stat)
 }
 
@@ -196,7 +196,7 @@ pub fn note_what_is_lost(context: &Context<'_>, notices: &mut Notices<'_>, buf: 
             "POSIX timers (timer_create) are not saved; they do not exist after a restart"
         );
     }
-    let status = fs::read_file(b"/proc/self/status\0", buf).unwrap_or(&[]);
+    let status = fs::read_file(b"/proc/thread-self/status\0", buf).unwrap_or(&[]);
     if field(status, b"Seccomp").and_then(parse_hex).is_some_and(|mode| mode != 0) {
         notice!(
             notices,

@@ -1,4 +1,4 @@
-//! [SIGNAL] The address space: /proc/self/smaps into a table, the table into MM and VMA records.
+//! [SIGNAL] The address space: /proc/thread-self/smaps into a table, the table into MM and VMA records.
 
 use super::Stream;
 use super::failure::{Failure, fail, refuse};
@@ -74,10 +74,10 @@ impl<'a> VmaTable<'a> {
         Some((start, name.len()))
     }
 
-    /// Reads /proc/self/smaps. The range `skip` is the checkpoint's own memory.
+    /// Reads /proc/thread-self/smaps. The range `skip` is the checkpoint's own memory.
     pub fn read(&mut self, skip: (usize, usize), lines: &mut [u8]) -> Result<(), Failure> {
-        let failed = |errno| fail!(errno, "cannot read /proc/self/smaps (is /proc mounted?)");
-        let fd = fs::open(b"/proc/self/smaps\0", fs::O_RDONLY | fs::O_CLOEXEC, 0).map_err(failed)?;
+        let failed = |errno| fail!(errno, "cannot read /proc/thread-self/smaps (is /proc mounted?)");
+        let fd = fs::open(b"/proc/thread-self/smaps\0", fs::O_RDONLY | fs::O_CLOEXEC, 0).map_err(failed)?;
         let fd = fs::OwnedFd(fd);
         let mut lines = Lines::new(fd.0, lines);
         let mut current = false;
@@ -94,7 +94,7 @@ impl<'a> VmaTable<'a> {
 
     /// `start-end perms offset major:minor inode   path`
     fn add(&mut self, line: &[u8], skip: (usize, usize)) -> Result<bool, Failure> {
-        let bad = || refuse!(Errno::EIO, "cannot understand a line of /proc/self/smaps: {}", Bytes(line));
+        let bad = || refuse!(Errno::EIO, "cannot understand a line of /proc/thread-self/smaps: {}", Bytes(line));
         let mut cursor = Cursor(line);
         let start = cursor.until(b'-').and_then(parse_hex).ok_or_else(bad)? as usize;
         let end = parse_hex(cursor.word()).ok_or_else(bad)? as usize;
@@ -290,7 +290,7 @@ fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8], notices: &mut No
     }
 }
 
-/// Fields of /proc/self/stat, counted from 1 as proc(5) does; the name may hold anything, so they
+/// Fields of /proc/thread-self/stat, counted from 1 as proc(5) does; the name may hold anything, so they
 /// are counted from its closing parenthesis.
 pub fn stat_field(stat: &[u8], number: usize) -> Option<u64> {
     let after = stat.iter().rposition(|&b| b == b')')?;
@@ -306,7 +306,7 @@ fn read_mm(task_size: u64, vmas: usize, auxv: &[u8], stat: &[u8]) -> Result<Mm, 
     let field = |number| {
         stat_field(stat, number)
             .map(U64::new)
-            .ok_or_else(|| refuse!(Errno::EIO, "field {number} of /proc/self/stat is missing"))
+            .ok_or_else(|| refuse!(Errno::EIO, "field {number} of /proc/thread-self/stat is missing"))
     };
     Ok(Mm {
         start_code: field(26)?,

@@ -40,8 +40,8 @@ pub fn write_pages(
                 let fd = match &memory {
                     Some(fd) => fd.0,
                     None => {
-                        let fd = fs::open(b"/proc/self/mem\0", fs::O_RDONLY | fs::O_CLOEXEC, 0)
-                            .map_err(|errno| fail!(errno, "cannot open /proc/self/mem"))?;
+                        let fd = fs::open(b"/proc/thread-self/mem\0", fs::O_RDONLY | fs::O_CLOEXEC, 0)
+                            .map_err(|errno| fail!(errno, "cannot open /proc/thread-self/mem"))?;
                         memory.insert(fs::OwnedFd(fd)).0
                     }
                 };

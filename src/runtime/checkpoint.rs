@@ -100,7 +100,7 @@ fn take(
     config::end();
     let result = write(config, scratch, &target, &quiesced, ignored_children, dumpable.value)
         .and_then(|summary| target.commit(config).map(|path| (summary, path)));
-    config::BUSY.store(1, Ordering::Relaxed);
+    config::BUSY.store(process::getpid(), Ordering::Relaxed);
     match result {
         Ok((summary, path)) => {
             // The program has stood still since: what has come meanwhile is served by this image.

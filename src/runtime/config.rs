@@ -11,7 +11,7 @@ use crate::arch::cpu::Cpu;
 use crate::capture::threads::LibcRseq;
 use crate::format::task::{RESTART_DIR_MAX, RESTART_NAME_MAX, RestartInfo};
 use crate::settings;
-use crate::sys::Text;
+use crate::sys::{Text, process};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -79,7 +79,8 @@ static RESTART_INFO: Shared<OnItsPages> = Shared(UnsafeCell::new(OnItsPages([0; 
 #[repr(C, align(4096))]
 struct OnItsPages([u8; size_of::<RestartInfo>()]);
 
-/// 1 while a checkpoint runs. Whoever turns it from 0 to 1 may use [`config`].
+/// The process whose thread is at a checkpoint, 0 if none is. The thread that put it there may use
+/// [`config`]. A futex.
 pub static BUSY: AtomicU32 = AtomicU32::new(0);
 /// 1 when the library is set up in this process.
 pub static READY: AtomicU32 = AtomicU32::new(0);
@@ -88,8 +89,6 @@ pub static GENERATION: AtomicU32 = AtomicU32::new(0);
 /// Depth of blocked sections, and the signals of requests that came meanwhile; bit n-1 for signal n.
 pub static BLOCKED: AtomicU32 = AtomicU32::new(0);
 pub static DEFERRED: AtomicU64 = AtomicU64::new(0);
-/// Thread that is about to signal itself for `ckpt_now`; 0 if none.
-pub static NOW: AtomicU32 = AtomicU32::new(0);
 
 /// The settings.
 ///
@@ -127,15 +126,37 @@ pub unsafe fn take_restart_info() -> Option<RestartInfo> {
         return None;
     }
     // SAFETY: as above.
-    unsafe { core::ptr::write_volatile(RESTART_INFO.0.get(), OnItsPages([0; size_of::<RestartInfo>()])) };
+    unsafe { core::ptr::write_volatile(RESTART_INFO.0.get().cast::<u32>(), 0) };
     Some(info)
+}
+
+/// Differs from restart to restart; 0 in a program that was never restarted.
+pub fn epoch() -> u32 {
+    let at = RESTART_INFO.0.get() as usize + core::mem::offset_of!(RestartInfo, epoch);
+    // SAFETY: inside the static; the restorer writes it behind the compiler's back.
+    unsafe { core::ptr::read_volatile(at as *const u32) }
 }
 
 /// Tries to become the one that checkpoints.
 pub fn try_begin() -> bool {
-    BUSY.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    let pid = process::getpid();
+    match BUSY.compare_exchange(0, pid, Ordering::Acquire, Ordering::Relaxed) {
+        Ok(_) => true,
+        Err(holder) if holder == pid => false,
+        // Inherited: another thread of the parent was at it when this process was forked.
+        Err(holder) => BUSY.compare_exchange(holder, pid, Ordering::Acquire, Ordering::Relaxed).is_ok(),
+    }
 }
 
 pub fn end() {
     BUSY.store(0, Ordering::Release);
+    process::futex_wake(&BUSY, u32::MAX >> 1);
+}
+
+/// Waits until no thread of this process is at a checkpoint.
+pub fn wait_until_idle() {
+    let pid = process::getpid();
+    while BUSY.load(Ordering::Acquire) == pid {
+        process::futex_wait(&BUSY, pid, 0);
+    }
 }

@@ -1,6 +1,7 @@
 //! [NORMAL, SIGNAL] When and where: start-up, triggers, the phases of a checkpoint, the images'
 //! directory.
 
+pub mod call;
 pub mod checkpoint;
 pub mod children;
 pub mod commit;

@@ -6,7 +6,7 @@ use super::{checkpoint, config};
 use crate::arch::entry;
 use crate::capture::threads::Frame;
 use crate::capture::{failure::Failure, scratch};
-use crate::control::Token;
+use crate::control::{CALL_MARK, Token};
 use crate::sys::abi::{KernelSigaction, SA_ONSTACK, SA_RESTART, SA_RESTORER, SA_SIGINFO, SI_QUEUE, Siginfo};
 use crate::sys::{Errno, log::log, process};
 use core::sync::atomic::Ordering;
@@ -29,15 +29,11 @@ pub struct Request {
 
 /// Called by `selfckpt_signal_entry` on the stack that the kernel chose, which may be tiny.
 pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext: usize) {
-    const SI_TKILL: i32 = -6;
     // SAFETY: the kernel passes a siginfo to an SA_SIGINFO handler.
     let info = unsafe { &*info };
-    let mine = config::NOW.load(Ordering::Relaxed);
-    let by_call = mine != 0 && info.code() == SI_TKILL && mine == process::gettid();
-    if by_call {
-        config::NOW.store(0, Ordering::Relaxed);
-    }
-    let token = if info.code() == SI_QUEUE { Token::from_value(info.value()) } else { None };
+    let queued = info.code() == SI_QUEUE;
+    let by_call = queued && info.value() == CALL_MARK;
+    let token = if queued { Token::from_value(info.value()) } else { None };
     // SAFETY: the kernel passes the ucontext of its frame.
     let frame = unsafe { Frame::new(ucontext) };
     let mut request =
@@ -49,7 +45,7 @@ pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext
     if !config::try_begin() {
         // Another thread is at it. A command asks again until it gets an answer, and so does `ckpt_now`.
         if request.by_call {
-            request.frame.set_eax((-Errno::EAGAIN.0) as u32);
+            request.frame.set_eax((-Errno::EINPROGRESS.0) as u32);
         } else if request.token.is_none() {
             requests::note_missed(request.signal);
         }

@@ -22,6 +22,7 @@ impl Errno {
     pub const EFAULT: Errno = Errno(14);
     pub const ENAMETOOLONG: Errno = Errno(36);
     pub const ENOSYS: Errno = Errno(38);
+    pub const EINPROGRESS: Errno = Errno(115);
     pub const EOPNOTSUPP: Errno = Errno(95);
 
     /// The kernel returns errors as -4095..-1.

@@ -83,10 +83,13 @@ pub fn tgkill(pid: u32, tid: u32, signal: u32) -> Result<(), Errno> {
     unsafe { call!(nr::TGKILL, pid, tid, signal) }.map(drop)
 }
 
-/// tgkill whose return value a handler may have replaced: what eax holds afterwards.
-pub fn tgkill_raw(pid: u32, tid: u32, signal: u32) -> i32 {
-    // SAFETY: affects no memory.
-    match unsafe { call!(nr::TGKILL, pid, tid, signal) } {
+/// Queues a signal with a value for the calling thread. A handler may replace what the call returns:
+/// this is what eax holds afterwards.
+pub fn queue_to_self(signal: u32, value: u32) -> i32 {
+    let pid = getpid();
+    let info = Siginfo::queued(signal, pid, value);
+    // SAFETY: the kernel reads one siginfo_t.
+    match unsafe { call!(nr::RT_TGSIGQUEUEINFO, pid, gettid(), signal, &raw const info) } {
         Ok(value) => value as i32,
         Err(errno) => -errno.0,
     }

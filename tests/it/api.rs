@@ -42,3 +42,5 @@ fn without_library() {
     assert_eq!((number(&text, "available"), number(&text, "returned")), (0, -1));
     job.end("without the library");
 }
+
+cycles! { thread_ckpt_now }

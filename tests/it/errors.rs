@@ -43,6 +43,22 @@ fn wrong_variables() {
     refused_start(counter().env("SELFCKPT_DIR", "/dev/null"), &["/dev/null"]);
 }
 
+/// A thread that cannot be stopped: named, with what it blocks; the program and the older image stay.
+#[test]
+fn stuck_thread() {
+    let Some(mut job) = Spec::new("thread_stuck").start() else { return };
+    let pid = job.pid().to_string();
+    let refused = job.selfckpt(&["checkpoint", pid.as_str()]);
+    assert_refused(&refused, 125, &["hermit", "does not stop", "ffffffff"]);
+    assert!(job.list_images().is_empty(), "an image without a thread");
+    job.go("after a checkpoint that failed");
+    // The thread lets signals through from here on: the one that was late does no harm.
+    job.checkpoint();
+    job.sigkill();
+    job.restart();
+    job.end("after a restart");
+}
+
 #[test]
 fn unwritable_directory_at_start() {
     if !is_root() {

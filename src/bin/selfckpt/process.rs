@@ -68,8 +68,17 @@ impl Process {
         let process = Process { pid, dir: PathBuf::from(format!("/proc/{pid}")) };
         // /proc also answers for the ids of threads.
         let is_process = process.status("Tgid").is_some_and(|tgid| tgid == pid.to_string());
-        let ended = process.status("State").is_none_or(|state| state.starts_with(['Z', 'X']));
-        (is_process && !ended).then_some(process)
+        if process.has_ended() {
+            // The main thread may have ended alone: a thread that is left tells the same.
+            let tasks = std::fs::read_dir(process.dir.join("task")).ok()?;
+            let left = tasks.flatten().map(|task| Process { pid, dir: task.path() }).find(|task| !task.has_ended())?;
+            return is_process.then_some(left);
+        }
+        is_process.then_some(process)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.status("State").is_none_or(|state| state.starts_with(['Z', 'X']))
     }
 
     /// A field of /proc/PID/status.

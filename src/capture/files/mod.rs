@@ -66,7 +66,7 @@ pub struct Subject<'a> {
     /// Its lowest descriptor.
     pub slot: &'a FdSlot,
     pub stat: &'a Statx,
-    /// As /proc/self/fd shows it; a family may put a better one in its place.
+    /// As /proc/thread-self/fd shows it; a family may put a better one in its place.
     pub path: &'a mut Path,
     pub table: Table<'a>,
 }
@@ -156,8 +156,8 @@ pub fn capture_files(
 }
 
 fn list_fds(fds: &mut [FdSlot], own: &[i32], buf: &mut [u8]) -> Result<usize, Failure> {
-    let failed = |errno| fail!(errno, "cannot read /proc/self/fd (is /proc mounted?)");
-    let dir = fs::open(b"/proc/self/fd\0", fs::O_RDONLY | fs::O_DIRECTORY | fs::O_CLOEXEC, 0).map_err(failed)?;
+    let failed = |errno| fail!(errno, "cannot read /proc/thread-self/fd (is /proc mounted?)");
+    let dir = fs::open(b"/proc/thread-self/fd\0", fs::O_RDONLY | fs::O_DIRECTORY | fs::O_CLOEXEC, 0).map_err(failed)?;
     let dir = fs::OwnedFd(dir);
     let room = fds.len();
     let mut count = 0;
@@ -245,7 +245,7 @@ fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> R
         let stat = fs::fstat(fd).map_err(|errno| fail!(errno, "cannot look at descriptor {fd}"))?;
         let mut path = Path::new();
         let mut link = [0u8; 4096];
-        let proc_path: Text<40> = text!("/proc/self/fd/{fd}\0");
+        let proc_path: Text<40> = text!("/proc/thread-self/fd/{fd}\0");
         let target = fs::readlink(fs::AT_FDCWD, proc_path.as_bytes(), &mut link)
             .map_err(|errno| fail!(errno, "cannot read the path of descriptor {fd}"))?;
         path.push(target);

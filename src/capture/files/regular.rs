@@ -18,7 +18,7 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
 
 /// Locks are not carried over by this revision; the program's owner is told.
 pub fn note_lock(fd: i32, notices: &mut Notices<'_>) {
-    let path: Text<40> = text!("/proc/self/fdinfo/{fd}\0");
+    let path: Text<40> = text!("/proc/thread-self/fdinfo/{fd}\0");
     let mut buf = [0u8; 1024];
     let Ok(text) = fs::read_file(path.as_bytes(), &mut buf) else { return };
     if let Some(lock) = crate::sys::lines::field(text, b"lock") {
