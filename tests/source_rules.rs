@@ -41,8 +41,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("control", &[]),
     ("sys", &[]),
     ("catalog", &["format", "settings"]),
-    // The handler's entry names the function that it jumps to.
-    ("arch", &["format", "sys", "runtime::trigger::selfckpt_on_signal"]),
+    // The handlers' entries name the functions that they jump to.
+    ("arch", &["format", "sys", "runtime::trigger::selfckpt_on_signal", "runtime::quiesce::selfckpt_on_stop"]),
     ("restorer", &["sys"]),
     ("interpose", &[]),
     ("capture", &["format", "sys", "arch"]),

@@ -295,7 +295,7 @@ fn thread(w: &mut Writer<&mut Bytes>) -> Written {
         ntls: u32(1),
         gdt_first: u32(12),
         tid: u32(4711),
-        reserved: u32(0),
+        flags: u32(0),
         sigmask: u64(1 << 14),
         altstack_sp: u64(0x0804_b000),
         altstack_size: u64(2048),
