@@ -434,7 +434,7 @@ mod tests {
 
     /// The committed golden image, on the CPU that it says it was taken on.
     fn sample() -> (Image, Host) {
-        let bytes: &[u8] = include_bytes!("../../tests/data/golden-1.ckpt");
+        let bytes: &[u8] = include_bytes!("../../tests/data/golden-2.ckpt");
         let image = Image::read(bytes, PageData::Check).expect("the golden image");
         let mut cpu = HostCpu::detect();
         for component in &image.components {
