@@ -136,7 +136,7 @@ fn foreign_and_broken_files() {
     let other_arch = image(&Choice { arch: 2, ..Choice::default() });
     verify_refuses(&dir.put("arch", &other_arch), &["architecture 2", "architecture 1"]);
     let other_rev = image(&Choice { rev: 99, ..Choice::default() });
-    verify_refuses(&dir.put("rev", &other_rev), &["revision 99", "revision 1"]);
+    verify_refuses(&dir.put("rev", &other_rev), &["revision 99", "revision 2"]);
     verify_refuses(&dir.put("trailing", &[good.as_slice(), b"x"].concat()), &["bytes after the TAIL"]);
     verify_refuses(&dir.put("twice", &[good.as_slice(), &good].concat()), &["bytes after the TAIL"]);
     verify_refuses(&dir.put("error", &synthetic::aborted("No space left on device")), &["No space left on device"]);
