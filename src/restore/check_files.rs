@@ -23,9 +23,15 @@ pub(super) fn check_files(image: &Image, problems: &mut Problems) {
 fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
     let file = entry.file.kind.get();
     let pipe = matches!(file, file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED | file_kind::STREAM);
+    let nameless = matches!(file, file_kind::DELETED | file_kind::MEMFD);
     for item in &entry.data {
         let what = item.data.what.get();
         let belongs = match what {
+            data_kind::CONTENTS => {
+                let end = item.data.offset.get().checked_add(item.data.len.get().into());
+                nameless && end.is_some_and(|end| end <= entry.file.size.get())
+            }
+            data_kind::SEALS => file == file_kind::MEMFD,
             data_kind::PIPE_SIZE => pipe,
             data_kind::PIPE_BYTES | data_kind::PIPE_PACKET => pipe && !item.bytes.is_empty(),
             data_kind::FIFO_HUNG_UP => file == file_kind::FIFO,

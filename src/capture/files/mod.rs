@@ -52,7 +52,7 @@ impl<'a> Table<'a> {
     }
 
     /// All descriptors of one file, pipe or socket.
-    pub fn of_object(&self, dev: u64, ino: u64) -> impl Iterator<Item = &'a FdSlot> + use<'a> {
+    pub fn of_object(&self, dev: u64, ino: u64) -> impl Iterator<Item = &'a FdSlot> + Clone + use<'a> {
         let slots = self.slots;
         let key = move |&at: &u32| slots.get(at as usize).map_or((0, 0), |slot| (slot.dev, slot.ino));
         let start = self.by_object.partition_point(|at| key(at) < (dev, ino));
@@ -301,6 +301,10 @@ fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Resu
             if subject.file_type() == S_IFIFO {
                 pipe::save(saver, subject, kind)?;
             }
+        }
+        file_kind::DELETED | file_kind::MEMFD => {
+            regular::save_contents(saver, subject, kind)?;
+            regular::note_lock(subject.slot.fd, saver.notices);
         }
         file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL => {
             event::save(saver, subject, kind)?;

@@ -48,6 +48,8 @@ const _: () = assert!(size_of::<FileData>() == 24);
 pub mod data_kind {
     /// Contents of a file from `offset` on; what is not stored reads as zeros.
     pub const CONTENTS: u32 = 1;
+    /// `offset` holds the seals of a memfd.
+    pub const SEALS: u32 = 2;
     /// `offset` is the capacity of a pipe or FIFO.
     pub const PIPE_SIZE: u32 = 100;
     /// Bytes in flight; `offset` counts from the first one.
@@ -68,6 +70,7 @@ pub mod data_kind {
     pub fn name(what: u32) -> &'static str {
         match what {
             CONTENTS => "contents",
+            SEALS => "seals",
             PIPE_SIZE => "pipe-size",
             PIPE_BYTES => "pipe-bytes",
             PIPE_PACKET => "pipe-packet",
@@ -96,6 +99,10 @@ pub mod file_kind {
     pub const STREAM: u32 = 5;
     /// Cannot be saved: stands as a closed peer after a restart. A NOTICE names it.
     pub const CLOSED_PEER: u32 = 6;
+    /// A regular file without a name, by its contents.
+    pub const DELETED: u32 = 10;
+    /// A memfd, by its contents.
+    pub const MEMFD: u32 = 11;
     /// An end of a pipe of which this process has both, or whose other end is closed.
     pub const PIPE: u32 = 20;
     /// A FIFO, opened again by path.
@@ -117,6 +124,8 @@ pub mod file_kind {
             TERMINAL => "terminal",
             STREAM => "stream",
             CLOSED_PEER => "not saved",
+            DELETED => "deleted file",
+            MEMFD => "memfd",
             PIPE => "pipe",
             FIFO => "fifo",
             FIFO_DELETED => "deleted fifo",

@@ -16,6 +16,7 @@
 
 mod device;
 mod event;
+mod nameless;
 mod pipe;
 mod regular;
 mod stream;
@@ -33,7 +34,6 @@ use std::os::fd::RawFd;
 pub(super) struct Subject<'a> {
     pub image: &'a Image,
     /// The image's file: for contents.
-    #[allow(dead_code)] // The first kind with contents follows.
     pub source: &'a File,
     pub entry: &'a FileEntry,
     /// Descriptors that refer to it, ascending.
@@ -91,6 +91,8 @@ pub struct Files {
     keep: BTreeSet<RawFd>,
     /// Pipes and FIFOs while their ends are opened, by device and inode at the checkpoint.
     pipes: HashMap<(u64, u64), PipeObject>,
+    /// Deleted files and memfds while they are opened: descriptor, mode, seals.
+    nameless: HashMap<(u64, u64), (RawFd, u32, u64)>,
 }
 
 fn shown(path: &[u8]) -> String {
@@ -114,6 +116,7 @@ impl Files {
             floor: highest + 1,
             keep: BTreeSet::new(),
             pipes: HashMap::new(),
+            nameless: HashMap::new(),
         };
         if image.runtime.lock_fd.get() as RawFd >= files.floor {
             files.floor = image.runtime.lock_fd.get() as RawFd + 1;
@@ -131,6 +134,7 @@ impl Files {
             files.fds.push(fd);
         }
         files.close_pipes();
+        files.finish_nameless();
         Ok(files)
     }
 
@@ -146,6 +150,7 @@ impl Files {
         }
         match subject.entry.file.kind.get() {
             file_kind::REGULAR => self.regular(subject, warn),
+            file_kind::DELETED | file_kind::MEMFD => self.nameless(subject),
             file_kind::DIRECTORY => self.directory(subject),
             file_kind::DEVICE => self.device(subject),
             file_kind::TERMINAL => match standard {

@@ -1,0 +1,117 @@
+//! [NORMAL] Deleted files and memfds: made again from their contents.
+#![allow(unsafe_code)] // memfd_create(2), futimens(3).
+
+use super::regular::REOPEN;
+use super::{Files, Subject};
+use crate::format::ReadAt;
+use crate::format::files::{data_kind, file_kind};
+use crate::sys::{Errno, fs as raw};
+use std::os::fd::RawFd;
+
+/// O_TMPFILE without its O_DIRECTORY: such a file may still be given a name.
+const TMPFILE: u32 = 0o20_000_000;
+
+impl Files {
+    pub(super) fn nameless(&mut self, subject: &Subject<'_>) -> Result<RawFd, String> {
+        let file = &subject.entry.file;
+        let key = (file.dev.get(), file.ino.get());
+        if !self.nameless.contains_key(&key) {
+            let fd = if file.kind.get() == file_kind::MEMFD { self.memfd(subject)? } else { self.deleted(subject)? };
+            fill(subject, fd).map_err(|error| {
+                format!("fd {}: cannot write the contents of {}: {error}", subject.fds(), subject.path())
+            })?;
+            self.nameless.insert(key, (fd, file.mode.get() & 0o7777, subject.seals()));
+        }
+        let (made, _, _) = self.nameless[&key];
+        let flags = file.flags.get() & REOPEN & !raw::O_DIRECTORY & !raw::O_NOFOLLOW;
+        let failed = |errno: Errno| format!("fd {}: cannot open {} again: {errno}", subject.fds(), subject.path());
+        let fd = self.opened(format!("/proc/self/fd/{made}\0").as_bytes(), flags).map_err(failed)?;
+        if flags & raw::O_PATH == 0 {
+            raw::seek_to(fd, file.pos.get(), 0).map_err(failed)?;
+        }
+        Ok(fd)
+    }
+
+    fn memfd(&self, subject: &Subject<'_>) -> Result<RawFd, String> {
+        let path = subject.path_nul();
+        let name = path.strip_prefix(b"/memfd:").unwrap_or(b"\0");
+        // SAFETY: `name` ends in a NUL.
+        let fd = unsafe { libc::memfd_create(name.as_ptr().cast(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+        if fd < 0 {
+            let error = std::io::Error::last_os_error();
+            return Err(format!("fd {}: cannot make a memfd: {error}", subject.fds()));
+        }
+        let low = raw::OwnedFd(fd);
+        self.above(low.0)
+    }
+
+    fn deleted(&self, subject: &Subject<'_>) -> Result<RawFd, String> {
+        let file = &subject.entry.file;
+        if file.flags.get() & TMPFILE != 0 {
+            let path = &subject.entry.path;
+            let slash = path.iter().rposition(|&b| b == b'/').unwrap_or(0);
+            let mut dir = path[..slash.max(1)].to_vec();
+            dir.push(0);
+            let flags = TMPFILE | raw::O_DIRECTORY | raw::O_RDWR | raw::O_CLOEXEC;
+            if let Ok(fd) = raw::open(&dir, flags, 0o600) {
+                let low = raw::OwnedFd(fd);
+                return self.above(low.0);
+            }
+        }
+        self.make_and_remove(subject, &mut |path| {
+            raw::open(path, raw::O_RDWR | raw::O_CREAT | O_EXCL | raw::O_CLOEXEC, 0o600)
+        })
+    }
+
+    /// Modes and seals, when every description is open.
+    pub(super) fn finish_nameless(&mut self) {
+        const F_ADD_SEALS: u32 = 1033;
+        for (_, (fd, mode, seals)) in std::mem::take(&mut self.nameless) {
+            let _ = raw::fchmod(fd, mode);
+            if seals != 0 {
+                let _ = raw::fcntl(fd, F_ADD_SEALS, seals as usize);
+            }
+            raw::close(fd);
+        }
+    }
+}
+
+const O_EXCL: u32 = 0o200;
+
+impl Subject<'_> {
+    fn seals(&self) -> u64 {
+        let data = self.object_data();
+        data.iter().find(|item| item.data.what.get() == data_kind::SEALS).map_or(0, |item| item.data.offset.get())
+    }
+}
+
+/// Length, data and time of the last change.
+fn fill(subject: &Subject<'_>, fd: RawFd) -> std::io::Result<()> {
+    use std::io::Error;
+    let error = |errno: Errno| Error::from_raw_os_error(errno.0);
+    let file = &subject.entry.file;
+    raw::ftruncate(fd, file.size.get()).map_err(error)?;
+    let mut buf = Vec::new();
+    for item in subject.object_data() {
+        if item.data.what.get() != data_kind::CONTENTS {
+            continue;
+        }
+        buf.resize(item.data.len.get() as usize, 0);
+        let mut done = 0;
+        while done < buf.len() {
+            match ReadAt::read_at(subject.source, &mut buf[done..], item.at + done as u64)? {
+                0 => return Err(Error::other("the image ends")),
+                n => done += n,
+            }
+        }
+        raw::seek_to(fd, item.data.offset.get(), 0).map_err(error)?;
+        raw::write_all(fd, &buf).map_err(error)?;
+    }
+    let times = [
+        libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT },
+        libc::timespec { tv_sec: file.mtime.get() as libc::time_t, tv_nsec: file.mtime_nsec.get() as i32 },
+    ];
+    // SAFETY: two times. A wrong time of change is no reason to refuse.
+    let _ = unsafe { libc::futimens(fd, times.as_ptr()) };
+    Ok(())
+}
