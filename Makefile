@@ -14,7 +14,7 @@ CARGO    = . build/toolchain.env && "$$CARGO"
 FLAGS    = --offline --locked --target-dir "$(TARGET)"
 INSTALL  = install -D -m
 
-.PHONY: all setup build programs test lint demo bench install uninstall clean distclean help
+.PHONY: all setup build programs test lint demo bench install uninstall deb clean distclean help
 .NOTPARALLEL:
 
 all: build ## the library and the command, and all that they need (default)
@@ -58,12 +58,19 @@ install: ## needs `make` before; PREFIX=/usr/local DESTDIR=
 	$(INSTALL) 644 include/selfckpt.h "$(ROOT)/include/selfckpt.h"
 	@mkdir -p "$(ROOT)/lib/pkgconfig"
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' selfckpt.pc.in >"$(ROOT)/lib/pkgconfig/selfckpt.pc"
-	@for page in man/*.1; do test ! -e "$$page" || $(INSTALL) 644 "$$page" "$(ROOT)/share/man/man1/$${page##*/}"; done
+	@mkdir -p "$(ROOT)/share/man/man1" "$(ROOT)/share/bash-completion/completions"
+	build/selfckpt help --man >"$(ROOT)/share/man/man1/selfckpt.1"
+	for verb in $$(build/selfckpt help --commands); do build/selfckpt help --man $$verb >"$(ROOT)/share/man/man1/selfckpt-$$verb.1" || exit 1; done
+	build/selfckpt help --completion >"$(ROOT)/share/bash-completion/completions/selfckpt"
+	@chmod 644 "$(ROOT)"/lib/pkgconfig/selfckpt.pc "$(ROOT)"/share/man/man1/selfckpt*.1 "$(ROOT)"/share/bash-completion/completions/selfckpt
 
 uninstall: ## the same PREFIX and DESTDIR as for install
 	rm -f "$(ROOT)/lib/selfckpt/i686/libselfckpt.so" "$(ROOT)/bin/selfckpt" "$(ROOT)/include/selfckpt.h" "$(ROOT)/lib/pkgconfig/selfckpt.pc"
-	@for page in man/*.1; do rm -f "$(ROOT)/share/man/man1/$${page##*/}"; done
+	rm -f "$(ROOT)"/share/man/man1/selfckpt.1 "$(ROOT)"/share/man/man1/selfckpt-*.1 "$(ROOT)"/share/bash-completion/completions/selfckpt
 	@-rmdir "$(ROOT)/lib/selfckpt/i686" "$(ROOT)/lib/selfckpt" 2>/dev/null
+
+deb: build ## a Debian package, build/selfckpt_VERSION_amd64.deb
+	@scripts/deb.sh "$(VERSION)"
 
 clean: ## what was compiled; the toolchain and the i386 programs stay
 	rm -rf target build/libselfckpt.so build/selfckpt build/programs build/examples

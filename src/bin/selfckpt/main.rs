@@ -9,6 +9,7 @@ mod failure;
 mod inspect;
 mod inspect_json;
 mod list;
+mod manual;
 mod process;
 mod program;
 mod restart;
@@ -79,6 +80,13 @@ fn help(topics: &[OsString]) -> Outcome {
     match topics {
         [] => print(&overview()),
         [topic] if topic == "--help" || topic == "-h" || topic == "help" => print(&overview()),
+        // For the installation: what the manual and the shell have is made from the same words.
+        [how] if how == "--man" => print(&manual::overview()),
+        [how, topic] if how == "--man" => {
+            print(&manual::page(topic.to_str().and_then(find).ok_or_else(|| unknown(topic))?))
+        }
+        [how] if how == "--completion" => print(&manual::bash_completion()),
+        [how] if how == "--commands" => print(&VERBS.iter().map(|verb| format!("{}\n", verb.name)).collect::<String>()),
         [topic] if topic == "--version" || topic == "-V" => print(&version()),
         [topic] => print(&topic.to_str().and_then(find).ok_or_else(|| unknown(topic))?.help()),
         [_, extra, ..] => {

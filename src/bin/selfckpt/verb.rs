@@ -115,7 +115,7 @@ impl Verb {
         }
     }
 
-    fn all_options(&self) -> impl Iterator<Item = &Opt> {
+    pub fn all_options(&self) -> impl Iterator<Item = &Opt> {
         self.options.iter().chain([&HELP, &VERSION])
     }
 
