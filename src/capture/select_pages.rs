@@ -158,7 +158,10 @@ impl<'a> Selector<'a> {
 
     /// End of what the file behind a mapping fills: beyond it lies SIGBUS.
     fn file_end(vma: &VmaSlot) -> usize {
-        if matches!(vma.kind, vma_kind::FILE_GONE | vma_kind::VDSO) {
+        // Shared anonymous memory is as long as its mapping; what was a file has a size.
+        if matches!(vma.kind, vma_kind::FILE_GONE | vma_kind::VDSO)
+            || vma.kind == vma_kind::ANON_SHARED && vma.file_size == 0
+        {
             return vma.end;
         }
         let bytes = vma.file_size.saturating_sub(vma.offset).next_multiple_of(PAGE as u64);
@@ -226,14 +229,20 @@ impl<'a> Selector<'a> {
     fn take_shared(&mut self, vma: &VmaSlot, runs: &mut [PageRun], batch: &mut Batch) -> Result<(), Failure> {
         const STEP: usize = 1024;
         let mut core = [0u8; STEP];
-        let stop = vma.end.min(self.at + STEP * PAGE);
+        let end = Self::file_end(vma);
+        if self.at >= end {
+            self.at = vma.end;
+            return Ok(());
+        }
+        let stop = end.min(self.at + STEP * PAGE);
         // Swapped-out shared memory does not show in mincore: then every page is looked at.
         let all = vma.swap_kb != 0 || process::mincore(self.at, stop - self.at, &mut core).is_err();
         let start = self.at;
         while self.at < stop {
             let resident = all || core.get((self.at - start) / PAGE).is_some_and(|byte| byte & 1 != 0);
-            let zero = readable(vma) && !self.is_watched(self.at) && is_zero_page(self.at);
-            if resident && !zero && self.push(self.at, 1, runs, batch) == 0 {
+            // What is not there must not be looked at: it would come into being.
+            let wanted = resident && !(readable(vma) && !self.is_watched(self.at) && is_zero_page(self.at));
+            if wanted && self.push(self.at, 1, runs, batch) == 0 {
                 return Ok(());
             }
             self.at += PAGE;
@@ -314,7 +323,7 @@ fn readable(vma: &VmaSlot) -> bool {
 
 /// Brings pages of a file into memory; says whether all of them can be read, where touching them
 /// would raise SIGBUS.
-fn populate(start: usize, len: usize) -> bool {
+pub fn populate(start: usize, len: usize) -> bool {
     const MADV_POPULATE_READ: u32 = 22;
     // SAFETY: reads the mapping, changes nothing.
     match unsafe { call!(nr::MADVISE, start, len, MADV_POPULATE_READ) } {

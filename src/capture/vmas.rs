@@ -3,6 +3,7 @@
 use super::Stream;
 use super::failure::{Failure, fail, refuse};
 use super::notices::{Notices, notice};
+use super::select_pages::populate;
 use crate::format::memory::{Mm, Vma, vma_flag, vma_kind};
 use crate::format::{kind, notice::code};
 use crate::sys::abi::{S_IFMT, S_IFREG, makedev};
@@ -31,6 +32,8 @@ pub struct VmaSlot {
     pub pkey: u32,
     /// Kilobytes of swap, as smaps has it.
     pub swap_kb: u64,
+    /// Kilobytes of pages that are mapped more than once, here or in another process.
+    pub shared_kb: u64,
 }
 
 impl VmaSlot {
@@ -42,8 +45,6 @@ impl VmaSlot {
         self.end - self.start
     }
 }
-
-const DELETED: &[u8] = b" (deleted)";
 
 /// The table of mappings.
 pub struct VmaTable<'a> {
@@ -155,6 +156,8 @@ impl<'a> VmaTable<'a> {
             }
         } else if let Some(rest) = line.strip_prefix(b"Swap:") {
             slot.swap_kb = parse_dec(Cursor(rest).word()).unwrap_or(0);
+        } else if let Some(rest) = line.strip_prefix(b"Shared_Clean:").or_else(|| line.strip_prefix(b"Shared_Dirty:")) {
+            slot.shared_kb += parse_dec(Cursor(rest).word()).unwrap_or(0);
         } else if let Some(rest) = line.strip_prefix(b"ProtectionKey:") {
             slot.pkey = parse_dec(Cursor(rest).word()).unwrap_or(0) as u32;
         }
@@ -198,6 +201,18 @@ impl<'a> VmaTable<'a> {
                     code::MAPPING_NOT_SAVED,
                     slot.start as u64,
                     "the mapping {:#x}-{:#x} of huge pages is restored with pages of normal size",
+                    slot.start,
+                    slot.end
+                );
+            }
+            let alone = |other: &VmaSlot| other.start == slot.start || (other.dev, other.ino) != (slot.dev, slot.ino);
+            if slot.kind == vma_kind::ANON_SHARED && slot.shared_kb != 0 && self.as_slice().iter().all(alone) {
+                notice!(
+                    notices,
+                    code::MAPPING_NOT_SAVED,
+                    slot.start as u64,
+                    "the shared memory {:#x}-{:#x} is used by another process as well; after a restart it is memory of \
+                     this process alone",
                     slot.start,
                     slot.end
                 );
@@ -273,21 +288,44 @@ fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8], notices: &mut No
         _ if !shared => slot.kind = vma_kind::FILE_GONE,
         _ => {
             slot.kind = vma_kind::ANON_SHARED;
-            // Shared anonymous memory is a deleted file of the kernel's own.
-            if name != b"/dev/zero (deleted)" {
-                let what = if name.starts_with(b"/SYSV") { "System V shared memory" } else { "a deleted file" };
+            if name.starts_with(b"/SYSV") {
                 notice!(
                     notices,
                     code::MAPPING_NOT_SAVED,
                     slot.start as u64,
-                    "the shared mapping {:#x}-{:#x} of {} ({what}) is saved as memory of this process alone",
+                    "the mapping {:#x}-{:#x} of the System V shared memory {} is saved as memory of this process \
+                     alone; after a restart it has no identifier",
                     slot.start,
                     slot.end,
-                    Bytes(name.strip_suffix(DELETED).unwrap_or(name))
+                    slot.ino
                 );
+            } else if name != SHARED_ANONYMOUS && slot.flags & vma_flag::HUGETLB == 0 {
+                slot.file_size = slot.offset + (readable_end(slot) - slot.start) as u64;
             }
         }
     }
+}
+
+/// Shared anonymous memory is a deleted file of the kernel's own.
+const SHARED_ANONYMOUS: &[u8] = b"/dev/zero (deleted)";
+
+/// Where the file behind a mapping without a path ends: beyond it lies SIGBUS. Found by halving, so that the holes
+/// of the file stay holes.
+fn readable_end(slot: &VmaSlot) -> usize {
+    const PAGE: usize = 4096;
+    if slot.prot == process::PROT_NONE || populate(slot.end - PAGE, PAGE) {
+        return slot.end;
+    }
+    let (mut good, mut bad) = (slot.start, slot.end - PAGE);
+    while good < bad {
+        let middle = good + (bad - good) / 2 / PAGE * PAGE;
+        if populate(middle, PAGE) {
+            good = middle + PAGE;
+        } else {
+            bad = middle;
+        }
+    }
+    good
 }
 
 /// Fields of /proc/thread-self/stat, counted from 1 as proc(5) does; the name may hold anything, so they

@@ -149,7 +149,13 @@ fn check_vmas(image: &Image, host: &Host, problems: &mut Problems) {
         if vma.flags.get() & !vma_flag::ALL != 0 {
             problems.refuse(kind::VMA, "flags", vma.flags.get());
         }
-        if vma.offset.get() % PAGE != 0 && matches!(vma.kind.get(), vma_kind::FILE_PRIVATE | vma_kind::FILE_SHARED) {
+        let shown = vma.offset.get().saturating_add(end.saturating_sub(start));
+        if vma.kind.get() == vma_kind::ANON_SHARED && vma.file_size.get() > shown {
+            problems.refuse(kind::VMA, "file_size", vma.file_size.get());
+        }
+        if vma.offset.get() % PAGE != 0
+            && matches!(vma.kind.get(), vma_kind::FILE_PRIVATE | vma_kind::FILE_SHARED | vma_kind::ANON_SHARED)
+        {
             problems.refuse(kind::VMA, "offset", vma.offset.get());
         }
         last_end = end.max(last_end);

@@ -5,6 +5,7 @@
 //! file is still there, it is mapped again, for its name and to share its memory, and only pages
 //! that differ from it are read from the image: the proof that a library is unchanged is its
 //! content, and one that was upgraded in between comes back as it was.
+#![allow(unsafe_code)] // memfd_create(2).
 
 use crate::format::image::{Image, VmaEntry};
 use crate::format::memory::{vma_flag, vma_kind};
@@ -13,9 +14,9 @@ use crate::format::{PAGE, ReadAt};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 /// What a mapping is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +68,15 @@ pub fn map_sources(
     raise: &mut dyn FnMut(&File) -> Result<RawFd, String>,
     warn: &mut dyn FnMut(String),
 ) -> Result<Vec<Mapped>, String> {
-    let mut sources = Sources { image, source, raise, warn, opened: HashMap::new() };
+    let mut sources = Sources {
+        image,
+        source,
+        raise,
+        warn,
+        opened: HashMap::new(),
+        objects: HashMap::new(),
+        sizes: nameless_sizes(image),
+    };
     let mut out: Vec<Mapped> = Vec::with_capacity(image.vmas.len());
     for (index, entry) in image.vmas.iter().enumerate() {
         let previous = index.checked_sub(1).and_then(|previous| image.vmas.get(previous));
@@ -130,6 +139,10 @@ struct Sources<'a> {
     raise: &'a mut dyn FnMut(&File) -> Result<RawFd, String>,
     warn: &'a mut dyn FnMut(String),
     opened: HashMap<(Vec<u8>, bool), Result<Opened, String>>,
+    /// Files without a name, by device and inode at the checkpoint.
+    objects: HashMap<(u64, u64), RawFd>,
+    /// How long each of them is.
+    sizes: HashMap<(u64, u64), u64>,
 }
 
 impl Sources<'_> {
@@ -146,6 +159,7 @@ impl Sources<'_> {
             vma_kind::VDSO | vma_kind::VVAR => (Source::Kernel, all(runs)),
             vma_kind::FILE_PRIVATE => self.private_file(entry, runs)?,
             vma_kind::FILE_SHARED => self.shared_file(entry, runs)?,
+            vma_kind::ANON_SHARED if is_nameless_file(entry) => (self.nameless_file(entry)?, all(runs)),
             vma_kind::ANON_SHARED => {
                 let continues = previous.is_some_and(|previous| continues_shared(previous, entry));
                 (Source::SharedAnonymous { continues }, all(runs))
@@ -232,6 +246,63 @@ impl Sources<'_> {
         }
         Ok((Source::File { fd, shared: true }, reads))
     }
+}
+
+/// Whether shared memory was a file that had a name: a memfd or a deleted file, not memory of the kernel's own making.
+fn is_nameless_file(entry: &VmaEntry) -> bool {
+    entry.vma.file_size.get() != 0
+}
+
+/// The farthest end that a mapping shows of each file without a name.
+fn nameless_sizes(image: &Image) -> HashMap<(u64, u64), u64> {
+    let mut sizes = HashMap::new();
+    for entry in image.vmas.iter().filter(|entry| entry.vma.kind.get() == vma_kind::ANON_SHARED) {
+        let size = sizes.entry((entry.vma.dev.get(), entry.vma.ino.get())).or_insert(0);
+        *size = entry.vma.file_size.get().max(*size);
+    }
+    sizes
+}
+
+impl Sources<'_> {
+    /// A new file in the place of one that has lost its name, made once for all mappings of it, which so show the same
+    /// memory, however they overlap.
+    fn nameless_file(&mut self, entry: &VmaEntry) -> Result<Source, String> {
+        let key = (entry.vma.dev.get(), entry.vma.ino.get());
+        if let Some(fd) = self.objects.get(&key) {
+            return Ok(Source::File { fd: *fd, shared: true });
+        }
+        let size = self.sizes.get(&key).copied().unwrap_or(0);
+        let shown = String::from_utf8_lossy(&entry.name).into_owned();
+        let file = make_nameless_file(&entry.name).map_err(|error| format!("cannot make {shown} again: {error}"))?;
+        file.set_len(size).map_err(|error| format!("cannot give {shown} its {size} bytes: {error}"))?;
+        let fd = (self.raise)(&file)?;
+        self.objects.insert(key, fd);
+        Ok(Source::File { fd, shared: true })
+    }
+}
+
+/// Under the old name where it is free, for /proc/self/maps and because it may have been on a file system of a certain
+/// kind; else in memory.
+fn make_nameless_file(name: &[u8]) -> std::io::Result<File> {
+    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    let memory = name.strip_prefix(b"/memfd:");
+    if memory.is_none() {
+        let path = std::path::Path::new(OsStr::from_bytes(name));
+        let made = File::options().read(true).write(true).create_new(true).mode(0o600).open(path);
+        if let Ok(file) = made {
+            std::fs::remove_file(path)?;
+            return Ok(file);
+        }
+    }
+    let mut name = memory.unwrap_or(b"selfckpt").to_vec();
+    name.truncate(200);
+    name.push(0);
+    const CLOEXEC: u32 = 1;
+    // SAFETY: a name with its NUL.
+    let fd = unsafe { crate::sys::call!(crate::sys::nr::MEMFD_CREATE, name.as_ptr(), CLOEXEC) };
+    let fd = fd.map_err(|errno| std::io::Error::from_raw_os_error(errno.0))?;
+    // SAFETY: just made, owned by nobody else.
+    Ok(unsafe { File::from_raw_fd(fd as RawFd) })
 }
 
 fn whole(runs: &[StoredRun]) -> Vec<Read> {

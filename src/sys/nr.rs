@@ -84,6 +84,7 @@ pub const DUP3: u32 = 330;
 pub const PIPE2: u32 = 331;
 pub const RT_TGSIGQUEUEINFO: u32 = 335;
 pub const KCMP: u32 = 349;
+pub const MEMFD_CREATE: u32 = 356;
 pub const SOCKET: u32 = 359;
 pub const SENDTO: u32 = 369;
 pub const MLOCK2: u32 = 376;
