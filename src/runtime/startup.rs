@@ -23,15 +23,11 @@ pub const EXIT_FAILED: i32 = 125;
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn(i32, *const *const c_char, *const *const c_char) = constructor;
 
-/// Unit tests are a program of their own, which wants no checkpoints.
-#[cfg(test)]
-extern "C" fn constructor(_argc: i32, _argv: *const *const c_char, _envp: *const *const c_char) {}
-
-#[cfg(not(test))]
 extern "C" fn constructor(_argc: i32, argv: *const *const c_char, envp: *const *const c_char) {
     // A second copy of the library in one process (a restored one beside the preloaded one) never
     // runs its constructor again; the flag guards against dlopen.
-    if config::READY.swap(1, Ordering::Relaxed) == 1 {
+    // The program of the unit tests wants no checkpoints.
+    if cfg!(test) || config::READY.swap(1, Ordering::Relaxed) == 1 {
         return;
     }
     // SAFETY: the dynamic linker passes the vectors of the process.
