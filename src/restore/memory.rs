@@ -14,7 +14,7 @@ use crate::format::{PAGE, ReadAt};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
@@ -61,11 +61,13 @@ struct Opened {
 }
 
 /// Decides for every mapping. `raise` moves an opened file to a descriptor that is not the
-/// program's and keeps it open.
+/// program's and keeps it open. `open_nameless` are deleted files and memfds that the program has open, by device
+/// and inode at the checkpoint.
 pub fn map_sources(
     image: &Image,
     source: &File,
-    raise: &mut dyn FnMut(&File) -> Result<RawFd, String>,
+    open_nameless: HashMap<(u64, u64), RawFd>,
+    raise: &mut dyn FnMut(RawFd) -> Result<RawFd, String>,
     warn: &mut dyn FnMut(String),
 ) -> Result<Vec<Mapped>, String> {
     let mut sources = Sources {
@@ -74,6 +76,7 @@ pub fn map_sources(
         raise,
         warn,
         opened: HashMap::new(),
+        open_nameless,
         objects: HashMap::new(),
         sizes: nameless_sizes(image),
     };
@@ -136,10 +139,12 @@ fn find_aliases(image: &Image, mapped: &mut [Mapped]) {
 struct Sources<'a> {
     image: &'a Image,
     source: &'a File,
-    raise: &'a mut dyn FnMut(&File) -> Result<RawFd, String>,
+    raise: &'a mut dyn FnMut(RawFd) -> Result<RawFd, String>,
     warn: &'a mut dyn FnMut(String),
     opened: HashMap<(Vec<u8>, bool), Result<Opened, String>>,
-    /// Files without a name, by device and inode at the checkpoint.
+    /// Deleted files and memfds that the program has open as well, by device and inode at the checkpoint.
+    open_nameless: HashMap<(u64, u64), RawFd>,
+    /// All files without a name, on descriptors for the restorer.
     objects: HashMap<(u64, u64), RawFd>,
     /// How long each of them is.
     sizes: HashMap<(u64, u64), u64>,
@@ -180,7 +185,7 @@ impl Sources<'_> {
                 .open(OsStr::from_bytes(path))
                 .map_err(|error| format!("cannot open the mapped file {shown}: {error}"))?;
             let meta = file.metadata().map_err(|error| format!("cannot look at {shown}: {error}"))?;
-            let fd = raise(&file)?;
+            let fd = raise(file.as_raw_fd())?;
             Ok(Opened { file, fd, size: meta.len(), mtime: (meta.mtime(), meta.mtime_nsec()) })
         });
         match entry {
@@ -271,11 +276,16 @@ impl Sources<'_> {
         if let Some(fd) = self.objects.get(&key) {
             return Ok(Source::File { fd: *fd, shared: true });
         }
+        if let Some(fd) = self.open_nameless.get(&key) {
+            let fd = (self.raise)(*fd)?;
+            self.objects.insert(key, fd);
+            return Ok(Source::File { fd, shared: true });
+        }
         let size = self.sizes.get(&key).copied().unwrap_or(0);
         let shown = String::from_utf8_lossy(&entry.name).into_owned();
         let file = make_nameless_file(&entry.name).map_err(|error| format!("cannot make {shown} again: {error}"))?;
         file.set_len(size).map_err(|error| format!("cannot give {shown} its {size} bytes: {error}"))?;
-        let fd = (self.raise)(&file)?;
+        let fd = (self.raise)(file.as_raw_fd())?;
         self.objects.insert(key, fd);
         Ok(Source::File { fd, shared: true })
     }

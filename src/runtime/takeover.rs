@@ -70,7 +70,10 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
     };
     let mut files = Files::open(&image, &source, inherit, &mut warn)?;
     let image_fd = files.raise(source.as_raw_fd())?;
-    let mapped = memory::map_sources(&image, &source, &mut |file| files.raise(file.as_raw_fd()), &mut warn)?;
+    let nameless = files.nameless_files();
+    let mut raise = |fd| files.raise(fd);
+    let mapped = memory::map_sources(&image, &source, nameless, &mut raise, &mut warn)?;
+    files.finish_nameless();
 
     let prepared = prepare(&image, &source, &host, mapped)?;
     check_directory(&image)?;

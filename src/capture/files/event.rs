@@ -1,5 +1,5 @@
 //! [SIGNAL] Event objects: eventfd, timerfd, signalfd, epoll, pidfd of the process itself. All that is known of them
-//! stands in /proc/self/fdinfo.
+//! stands in /proc/thread-self/fdinfo.
 #![allow(unsafe_code)] // kcmp(2), timerfd_gettime(2) with structures.
 
 use super::{Saver, Subject, Table};
@@ -25,7 +25,7 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
 }
 
 fn fdinfo(fd: i32, buf: &mut [u8]) -> Result<&[u8], Errno> {
-    let path: Text<40> = text!("/proc/self/fdinfo/{fd}\0");
+    let path: Text<40> = text!("/proc/thread-self/fdinfo/{fd}\0");
     fs::read_file(path.as_bytes(), buf)
 }
 
@@ -54,14 +54,14 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
             },
             _ => save_epoll(saver, fd, file, subject.table, text),
         },
-        Err(errno) => Err(fail!(errno, "cannot read /proc/self/fdinfo/{fd}")),
+        Err(errno) => Err(fail!(errno, "cannot read /proc/thread-self/fdinfo/{fd}")),
     };
     saver.buf = buf;
     result
 }
 
 fn unknown(fd: i32) -> Failure {
-    refuse!(Errno::EIO, "cannot understand /proc/self/fdinfo/{fd}")
+    refuse!(Errno::EIO, "cannot understand /proc/thread-self/fdinfo/{fd}")
 }
 
 fn save_eventfd(saver: &mut Saver<'_, '_, '_>, fd: i32, file: u32, text: &[u8]) -> Result<(), Failure> {

@@ -33,7 +33,7 @@ use zerocopy::little_endian::{U32, U64};
 
 pub type Path = Text<4100>;
 
-/// What /proc/self/fd shows behind the last name of something that has none any more.
+/// What /proc/thread-self/fd shows behind the last name of something that has none any more.
 pub const DELETED: &[u8] = b" (deleted)";
 
 /// All descriptors of the program, in two orders.

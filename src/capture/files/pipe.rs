@@ -104,7 +104,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
             Ok(())
         }
         Err(_) => {
-            let path: Text<40> = text!("/proc/self/fd/{fd}\0");
+            let path: Text<40> = text!("/proc/thread-self/fd/{fd}\0");
             let failed = |errno| fail!(errno, "cannot save what waits in pipe fd {fd}");
             let back = fs::open_exactly(path.as_bytes(), fs::O_WRONLY | fs::O_NONBLOCK | fs::O_CLOEXEC);
             let back = fs::OwnedFd(back.map_err(failed)?);

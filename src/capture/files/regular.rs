@@ -101,7 +101,7 @@ pub fn save_contents(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind:
     match own {
         Some(own) => (from, pos) = (own.fd, own.pos),
         None => {
-            let path: Text<40> = text!("/proc/self/fd/{fd}\0");
+            let path: Text<40> = text!("/proc/thread-self/fd/{fd}\0");
             opened = fs::OwnedFd(fs::open(path.as_bytes(), fs::O_RDONLY | fs::O_CLOEXEC, 0).map_err(failed)?);
             (from, pos) = (opened.0, 0);
         }

@@ -134,8 +134,13 @@ impl Files {
             files.fds.push(fd);
         }
         files.close_pipes();
-        files.finish_nameless();
         Ok(files)
+    }
+
+    /// Deleted files and memfds that were made again, by device and inode at the checkpoint: mappings of them show
+    /// the same file.
+    pub fn nameless_files(&self) -> HashMap<(u64, u64), RawFd> {
+        self.nameless.iter().map(|(key, (fd, ..))| (*key, *fd)).collect()
     }
 
     fn open_one(

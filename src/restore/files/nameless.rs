@@ -63,8 +63,8 @@ impl Files {
         })
     }
 
-    /// Modes and seals, when every description is open.
-    pub(super) fn finish_nameless(&mut self) {
+    /// Modes and seals, when every description is open and mappings have what they need.
+    pub fn finish_nameless(&mut self) {
         const F_ADD_SEALS: u32 = 1033;
         for (_, (fd, mode, seals)) in std::mem::take(&mut self.nameless) {
             let _ = raw::fchmod(fd, mode);
