@@ -37,6 +37,10 @@ pub struct FdSlot {
     pub ino: u64,
     pub pos: u64,
     pub flags: u32,
+    pub mode: u32,
+    /// Number of a socket's own end and of its peer's; 0: none.
+    pub end: u64,
+    pub peer_end: u64,
 }
 
 /// A pending signal, and the thread that it is for; 0 for the process.
@@ -86,6 +90,8 @@ parts! {
     names: [u8; 16 << 20],
     fds: [FdSlot; MAX_FDS],
     fd_order: [u32; MAX_FDS],
+    /// Places of the sockets in `fds`, by their end.
+    socket_order: [u32; MAX_FDS],
     pending: [PendingSlot; MAX_PENDING],
     threads: [ThreadSlot; MAX_THREADS],
     looks: [Look; MAX_THREADS],

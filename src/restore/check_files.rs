@@ -1,7 +1,7 @@
 //! [NORMAL] Whether the FILE, FILE_DATA and FD records make sense. Pure: looks at the image only.
 
 use super::check::Problems;
-use crate::format::files::{EpollTarget, Timerfd, data_kind, file_kind};
+use crate::format::files::{EpollTarget, Socket, Timerfd, data_kind, file_kind, socket_role};
 use crate::format::image::{FileEntry, Image};
 use crate::format::kind;
 use zerocopy::FromBytes;
@@ -16,6 +16,9 @@ pub(super) fn check_files(image: &Image, problems: &mut Problems) {
             problems.refuse(kind::FILE, "path (it holds a NUL)", entry.file.id.get().into());
         }
         check_data(entry, image.files.len(), problems);
+        if kind == file_kind::SOCKET {
+            check_socket(entry, image, problems);
+        }
     }
 }
 
@@ -39,6 +42,9 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
             data_kind::SIGNALFD => file == file_kind::SIGNALFD,
             data_kind::TIMERFD => file == file_kind::TIMERFD && Timerfd::read_from_bytes(&item.bytes).is_ok(),
             data_kind::EPOLL_TARGET => file == file_kind::EPOLL && is_target(&item.bytes, files),
+            data_kind::SOCKET => file == file_kind::SOCKET && item.bytes.len() == size_of::<Socket>(),
+            data_kind::SOCKET_BYTES => file == file_kind::SOCKET,
+            data_kind::SOCKET_OPTION => file == file_kind::SOCKET && item.bytes.len() <= 16,
             _ => false,
         };
         if !belongs {
@@ -54,4 +60,31 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
 fn is_target(bytes: &[u8], files: usize) -> bool {
     EpollTarget::read_from_bytes(bytes)
         .is_ok_and(|target| (target.file.get() as usize) < files && target.fd.get() <= i32::MAX as u32)
+}
+
+/// What is known of a socket.
+pub(super) fn socket_of(entry: &FileEntry) -> Option<Socket> {
+    let item = entry.data.iter().find(|item| item.data.what.get() == data_kind::SOCKET)?;
+    Socket::read_from_bytes(&item.bytes).ok()
+}
+
+/// Names have a length that they can have, and the ends of a pair name each other.
+fn check_socket(entry: &FileEntry, image: &Image, problems: &mut Problems) {
+    let id = entry.file.id.get();
+    let Some(socket) = socket_of(entry) else {
+        problems.refuse(kind::FILE, "kind (its SOCKET is missing)", id.into());
+        return;
+    };
+    if socket.name_len.get() > 128 || socket.peer_name_len.get() > 128 {
+        problems.refuse(kind::FILE_DATA, "name length of a socket", socket.name_len.get().into());
+    }
+    if socket.role.get() > socket_role::LOST {
+        problems.refuse(kind::FILE_DATA, "role of a socket", socket.role.get().into());
+    }
+    if socket.role.get() == socket_role::PAIR {
+        let peer = image.files.get(socket.peer.get() as usize).and_then(socket_of);
+        if !peer.is_some_and(|peer| peer.role.get() == socket_role::PAIR && peer.peer.get() == id) {
+            problems.refuse(kind::FILE_DATA, "peer of a socket", socket.peer.get().into());
+        }
+    }
 }

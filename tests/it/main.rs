@@ -30,6 +30,7 @@ mod programs;
 mod real_programs;
 mod regs;
 mod signals;
+mod sockets;
 mod times;
 mod traced;
 mod triggers;

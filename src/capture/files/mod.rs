@@ -43,12 +43,22 @@ pub struct Table<'a> {
     slots: &'a [FdSlot],
     /// Places in `slots`, by device and inode.
     by_object: &'a [u32],
+    /// Places of the sockets in `slots`, by their end.
+    by_end: &'a [u32],
 }
 
 impl<'a> Table<'a> {
     /// The descriptor with this number.
     pub fn by_fd(&self, fd: i32) -> Option<&'a FdSlot> {
         self.slots.binary_search_by_key(&fd, |slot| slot.fd).ok().and_then(|at| self.slots.get(at))
+    }
+
+    /// A descriptor of the socket that has this end of a connection.
+    pub fn of_end(&self, end: u64) -> Option<&'a FdSlot> {
+        let slots = self.slots;
+        let key = |at: &u32| slots.get(*at as usize).map_or(0, |slot| slot.end);
+        let found = self.by_end.binary_search_by_key(&end, key).ok()?;
+        self.by_end.get(found).and_then(|&at| slots.get(at as usize))
     }
 
     /// All descriptors of one file, pipe or socket.
@@ -121,6 +131,7 @@ pub fn capture_files(
     stream: &mut Stream<'_>,
     fds: &mut [FdSlot],
     order: &mut [u32],
+    ends: &mut [u32],
     own: &[i32],
     notices: &mut Notices<'_>,
     buf: &mut [u8],
@@ -134,13 +145,14 @@ pub fn capture_files(
         look_at(slot)?;
     }
     let files = find_sharing(fds);
+    let sockets = socket::find_ends(fds, ends, large_buf);
     let fds = &*fds;
     let order = order.get_mut(..count).unwrap_or(&mut []);
     for (place, number) in order.iter_mut().zip(0..) {
         *place = number;
     }
     order.sort_unstable_by_key(|&at| fds.get(at as usize).map_or((0, 0, 0), |slot| (slot.dev, slot.ino, slot.fd)));
-    let table = Table { slots: fds, by_object: order };
+    let table = Table { slots: fds, by_object: order, by_end: ends.get(..sockets).unwrap_or(&[]) };
     write_files(&mut Saver { stream, notices, buf: large_buf }, table, files)?;
     for slot in fds {
         let cloexec = fs::fcntl(slot.fd, fs::F_GETFD, 0).unwrap_or(0) as u32 & 1;
@@ -185,6 +197,7 @@ fn look_at(slot: &mut FdSlot) -> Result<(), Failure> {
     let stat = fs::fstat(fd).map_err(|errno| fail!(errno, "cannot look at descriptor {fd}"))?;
     slot.dev = stat.dev();
     slot.ino = stat.ino;
+    slot.mode = stat.mode.into();
     slot.flags =
         fs::fcntl(fd, fs::F_GETFL, 0).map_err(|errno| fail!(errno, "cannot read flags of descriptor {fd}"))? as u32;
     slot.pos = match u32::from(stat.mode) & S_IFMT {
@@ -310,6 +323,7 @@ fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Resu
             event::save(saver, subject, kind)?;
         }
         file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind)?,
+        file_kind::SOCKET => socket::save(saver, subject)?,
         _ => {}
     }
     Ok(())

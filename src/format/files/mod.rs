@@ -67,6 +67,13 @@ pub mod data_kind {
     /// An [`super::EpollTarget`].
     pub const EPOLL_TARGET: u32 = 203;
 
+    /// A [`super::Socket`].
+    pub const SOCKET: u32 = 300;
+    /// Bytes or one message that wait in a socket.
+    pub const SOCKET_BYTES: u32 = 301;
+    /// `offset` is the level in the upper, the option in the lower 32 bits; the bytes are its value.
+    pub const SOCKET_OPTION: u32 = 302;
+
     pub fn name(what: u32) -> &'static str {
         match what {
             CONTENTS => "contents",
@@ -79,6 +86,9 @@ pub mod data_kind {
             TIMERFD => "timerfd",
             SIGNALFD => "signalfd",
             EPOLL_TARGET => "epoll-target",
+            SOCKET => "socket",
+            SOCKET_BYTES => "socket-bytes",
+            SOCKET_OPTION => "socket-option",
             _ => "unknown",
         }
     }
@@ -115,6 +125,8 @@ pub mod file_kind {
     pub const EPOLL: u32 = 33;
     /// A pidfd of the process itself.
     pub const PIDFD: u32 = 34;
+    /// A socket; its [`super::Socket`] tells which.
+    pub const SOCKET: u32 = 50;
 
     pub fn name(kind: u32) -> &'static str {
         match kind {
@@ -134,6 +146,7 @@ pub mod file_kind {
             SIGNALFD => "signalfd",
             EPOLL => "epoll",
             PIDFD => "pidfd",
+            SOCKET => "socket",
             _ => "unknown",
         }
     }
@@ -183,3 +196,47 @@ pub struct EpollTarget {
     pub data: U64,
 }
 const _: () = assert!(size_of::<EpollTarget>() == 24);
+/// State of a socket at the checkpoint.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Socket {
+    /// As socket(2) takes them.
+    pub domain: U32,
+    pub kind: U32,
+    pub protocol: U32,
+    /// One of [`socket_role`].
+    pub role: U32,
+    /// [`File::id`] of the other end, for a pair.
+    pub peer: U32,
+    /// Bits of [`socket_end`].
+    pub ended: U32,
+    /// Of a listening socket.
+    pub backlog: U32,
+    pub name_len: U32,
+    pub peer_name_len: U32,
+    pub reserved: U32,
+    pub name: [u8; 128],
+    pub peer_name: [u8; 128],
+}
+const _: () = assert!(size_of::<Socket>() == 296);
+
+/// What a socket is to the others.
+pub mod socket_role {
+    /// Not connected to anything, or a datagram socket with a default destination.
+    pub const SINGLE: u32 = 0;
+    pub const LISTENING: u32 = 1;
+    /// Both ends are in the process.
+    pub const PAIR: u32 = 2;
+    /// Its other end was elsewhere, or has gone.
+    pub const LOST: u32 = 3;
+}
+
+/// Which ways of a connection have ended.
+pub mod socket_end {
+    /// It has been shut down for sending.
+    pub const SENT: u32 = 1;
+    /// Its peer has ended, in order.
+    pub const RECEIVED: u32 = 2;
+    /// It was reset: the next call of the program says so.
+    pub const RESET: u32 = 4;
+}

@@ -19,6 +19,7 @@ mod event;
 mod nameless;
 mod pipe;
 mod regular;
+mod socket;
 mod stream;
 
 use crate::format::files::file_kind;
@@ -93,6 +94,8 @@ pub struct Files {
     pipes: HashMap<(u64, u64), PipeObject>,
     /// Deleted files and memfds while they are opened: descriptor, mode, seals.
     nameless: HashMap<(u64, u64), (RawFd, u32, u64)>,
+    /// Ends of connections within the process, by FILE id, until they are asked for.
+    sockets: HashMap<u32, RawFd>,
 }
 
 fn shown(path: &[u8]) -> String {
@@ -117,6 +120,7 @@ impl Files {
             keep: BTreeSet::new(),
             pipes: HashMap::new(),
             nameless: HashMap::new(),
+            sockets: HashMap::new(),
         };
         if image.runtime.lock_fd.get() as RawFd >= files.floor {
             files.floor = image.runtime.lock_fd.get() as RawFd + 1;
@@ -129,6 +133,7 @@ impl Files {
         for entry in &image.files {
             objects.entry((entry.file.dev.get(), entry.file.ino.get())).or_default().push(entry.file.id.get());
         }
+        files.connect_pairs(image, warn)?;
         for (entry, users) in image.files.iter().zip(&users) {
             let fd = files.open_one(&Subject { image, source, entry, users, objects: &objects }, inherit, warn)?;
             files.fds.push(fd);
@@ -169,6 +174,7 @@ impl Files {
                 self.event(subject, warn)
             }
             file_kind::FIFO_DELETED => self.deleted_fifo(subject, warn),
+            file_kind::SOCKET => self.socket(subject, warn),
             file_kind::CLOSED_PEER => {
                 warn(format!(
                     "fd {} ({}) could not be saved and stands as if its peer had closed",

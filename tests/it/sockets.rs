@@ -1,0 +1,5 @@
+//! Sockets: pairs, names, and connections to elsewhere.
+
+cycles! {
+    sock_pair, sock_names,
+}
