@@ -418,6 +418,7 @@ impl Stopping<'_> {
 }
 
 /// Why a walk over the threads ended early.
+#[allow(clippy::large_enum_variant)] // There is no heap to put the words on.
 enum Failed {
     Kernel(Errno),
     Said(Failure),
@@ -458,18 +459,23 @@ fn read_call(tid: u32) -> WaitedCall {
     WaitedCall { nr: nr as i32, args: [a, b, c, d, e, f], sp, pc }
 }
 
-/// A thread that does not come: its name, and what it blocks.
+/// A thread that does not come: its name, what it does and what it blocks.
 fn describe_stuck(tid: u32, buf: &mut [u8]) -> Failure {
+    let path: Text<64> = text!("/proc/self/task/{tid}/syscall\0");
+    let mut call = [0u8; 256];
+    let call = fs::read_file(path.as_bytes(), &mut call).unwrap_or(b"?");
+    let call: Text<256> = Text::from_bytes(call.strip_suffix(b"\n").unwrap_or(call));
     let path: Text<64> = text!("/proc/self/task/{tid}/status\0");
     let status = fs::read_file(path.as_bytes(), buf).unwrap_or(&[]);
     let of = |name: &[u8]| Bytes(field(status, name).unwrap_or(b"?"));
     refuse!(
         Errno(110), // ETIMEDOUT
-        "thread {tid} ({}) does not stop within {} s: state {}, blocked signals {}",
+        "thread {tid} ({}) does not stop within {} s: state {}, blocked signals {}, system call {}",
         of(b"Name"),
         PATIENCE_NS / 1_000_000_000,
         of(b"State"),
-        of(b"SigBlk")
+        of(b"SigBlk"),
+        Bytes(call.as_bytes())
     )
 }
 

@@ -240,9 +240,7 @@ fn read_period(start: &Start, value: &[u8]) -> Result<Period, Message> {
     match settings::parse_period(value) {
         Some(settings::Period::Every(seconds)) => Ok(Period::fixed(seconds)),
         Some(settings::Period::Auto) => {
-            let mtbf = start
-                .env(b"SELFCKPT_MTBF")
-                .map_or(Some(settings::DEFAULT_MTBF), |value| settings::parse_duration(value));
+            let mtbf = start.env(b"SELFCKPT_MTBF").map_or(Some(settings::DEFAULT_MTBF), settings::parse_duration);
             let given = start.env(b"SELFCKPT_MTBF").unwrap_or(&[]);
             mtbf.map(Period::auto).ok_or_else(|| bad("SELFCKPT_MTBF", given, "not a duration (90, 90s, 10m, 2h, 3d)"))
         }

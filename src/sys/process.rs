@@ -229,7 +229,7 @@ pub fn comm() -> [u8; 16] {
 /// Real, effective, saved user ids, then the group ids, of the calling thread.
 pub fn user_and_group_ids() -> [u32; 6] {
     let mut out = [0u32; 6];
-    let [ru, eu, su, rg, eg, sg] = out.each_mut().map(|id| core::ptr::from_mut(id));
+    let [ru, eu, su, rg, eg, sg] = out.each_mut().map(core::ptr::from_mut);
     // SAFETY: three words each.
     let _ = unsafe { call!(nr::GETRESUID32, ru, eu, su) };
     // SAFETY: as above.

@@ -86,7 +86,10 @@ fn help(topics: &[OsString]) -> Outcome {
             print(&manual::page(topic.to_str().and_then(find).ok_or_else(|| unknown(topic))?))
         }
         [how] if how == "--completion" => print(&manual::bash_completion()),
-        [how] if how == "--commands" => print(&VERBS.iter().map(|verb| format!("{}\n", verb.name)).collect::<String>()),
+        [how] if how == "--commands" => {
+            let names: Vec<&str> = VERBS.iter().map(|verb| verb.name).collect();
+            print(&(names.join("\n") + "\n"))
+        }
         [topic] if topic == "--version" || topic == "-V" => print(&version()),
         [topic] => print(&topic.to_str().and_then(find).ok_or_else(|| unknown(topic))?.help()),
         [_, extra, ..] => {

@@ -178,7 +178,7 @@ fn make_timerfd(
     };
     // Expirations that nobody has read lie in the past: the kernel counts them again.
     let missed = if every == 0 { now * ticks.min(1) } else { every.saturating_mul(ticks) };
-    let first = (now + left).checked_sub(missed).unwrap_or(0).max(1);
+    let first = (now + left).saturating_sub(missed).max(1);
     if every != 0 && now + left < missed {
         warn(format!("fd {}: some of {ticks} expirations of the timer are lost", subject.fds()));
     }

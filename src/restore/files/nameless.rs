@@ -12,6 +12,7 @@ use std::os::fd::RawFd;
 const TMPFILE: u32 = 0o20_000_000;
 
 impl Files {
+    #[allow(clippy::map_entry)] // The entry would borrow the map while the object is made.
     pub(super) fn nameless(&mut self, subject: &Subject<'_>) -> Result<RawFd, String> {
         let file = &subject.entry.file;
         let key = (file.dev.get(), file.ino.get());

@@ -19,6 +19,7 @@ pub(super) struct PipeObject {
 
 impl Files {
     /// An end of a pipe within the process.
+    #[allow(clippy::map_entry)] // The entry would borrow the map while the object is made.
     pub(super) fn pipe(&mut self, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
         let file = &subject.entry.file;
         let key = (file.dev.get(), file.ino.get());
@@ -35,6 +36,7 @@ impl Files {
     }
 
     /// A FIFO that has a name.
+    #[allow(clippy::map_entry)] // The entry would borrow the map while the object is made.
     pub(super) fn fifo(&mut self, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
         let file = &subject.entry.file;
         let path = subject.path();
@@ -78,6 +80,7 @@ impl Files {
     }
 
     /// A FIFO without a name: made and removed again.
+    #[allow(clippy::map_entry)] // The entry would borrow the map while the object is made.
     pub(super) fn deleted_fifo(
         &mut self,
         subject: &Subject<'_>,
