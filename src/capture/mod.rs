@@ -14,6 +14,7 @@ pub mod task;
 pub mod threads;
 pub mod timers;
 pub mod vmas;
+pub mod waits;
 pub mod write_pages;
 
 use crate::arch::cpu::Cpu;

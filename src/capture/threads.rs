@@ -72,7 +72,13 @@ impl Frame {
 
     /// Makes the interrupted code see `value` in eax when the handler returns.
     pub fn set_eax(&self, value: u32) {
-        let place = (self.ucontext + frame::uc::EAX) as *mut u32;
+        self.set_register(frame::uc::EAX, value);
+    }
+
+    /// Sets a general register of the interrupted code, by its offset in ucontext.
+    pub fn set_register(&self, at: usize, value: u32) {
+        debug_assert!(at <= frame::uc::EIP);
+        let place = (self.ucontext + at) as *mut u32;
         // SAFETY: inside the frame; the kernel reads it at sigreturn.
         unsafe { place.write_unaligned(value) };
     }
@@ -142,6 +148,13 @@ pub struct ThreadState {
     pub pending: u64,
     /// Filled in by the leader before it sends the stop signal.
     pub call: WaitedCall,
+    /// One of [`super::waits::wait`]: the system call that the stop has interrupted; its number, and whether
+    /// the frame issues it again.
+    pub wait: u32,
+    pub number: u32,
+    pub rewound: bool,
+    /// Signals that are requests to the library and interrupt nothing.
+    pub own: u64,
 }
 
 impl ThreadSlot {

@@ -90,7 +90,7 @@ fn take(
     waiting.collect(config);
     let ignored_children = children::check(config.ignore_children, scratch.text)?;
     let dumpable = quiesce::Dumpable::ensure();
-    let quiesced = quiesce::Quiesced::stop(request.frame, scratch)?;
+    let quiesced = quiesce::Quiesced::stop(request.frame, config.triggers | config.stops, scratch)?;
     lock::ensure(config)?;
     let target = commit::Target::open(config, scratch.lines)?;
     // What the image holds of this library is the state after a restart: committed, not busy.
@@ -131,6 +131,7 @@ fn write(
     dumpable: u32,
 ) -> Result<Summary, Failure> {
     let own_signals = config.triggers | config.stops;
+    quiesced.prepare_waits();
     let pending = quiesced.note_pending(scratch.pending, own_signals, scratch.lines)?;
     let own_fds = [config.lock_fd, target.dir_fd(), target.image_fd()];
     let cpu = config.cpu.get_or_insert_with(Cpu::detect).clone();

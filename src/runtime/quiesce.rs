@@ -9,8 +9,8 @@
 use crate::arch::entry;
 use crate::capture::failure::{Failure, fail, refuse};
 use crate::capture::scratch::{MAX_THREADS, MAX_TID, PendingSlot, Scratch};
-use crate::capture::signals;
 use crate::capture::threads::{Frame, ThreadSlot, WaitedCall, stage};
+use crate::capture::{signals, waits};
 use crate::sys::abi::{KernelSigaction, SA_ONSTACK, SA_RESTART, SA_RESTORER, SA_SIGINFO, SI_QUEUE, Siginfo};
 use crate::sys::lines::{Cursor, field, parse_dec, parse_hex};
 use crate::sys::text::Bytes;
@@ -86,7 +86,11 @@ pub extern "C" fn selfckpt_on_stop(signal: i32, info: *const Siginfo, ucontext: 
     process::futex_wake(&PARKED, 1);
     loop {
         match slot.wish.load(Ordering::Acquire) {
-            wish::GO_ON => break,
+            wish::GO_ON => {
+                // SAFETY: the leader touches it no more, and keeps the slot until this thread has LEFT.
+                waits::settle(unsafe { slot.state_mut() }, false);
+                break;
+            }
             wish::PENDING => {
                 // SAFETY: the leader set this one up for the wish and waits until it is fulfilled.
                 let shared = unsafe { &mut *(ACTIVE.load(Ordering::SeqCst) as *mut Shared) };
@@ -156,8 +160,8 @@ pub struct Quiesced {
 }
 
 impl Quiesced {
-    /// Stops every thread but the calling one.
-    pub fn stop(frame: Frame, scratch: &mut Scratch) -> Result<Quiesced, Failure> {
+    /// Stops every thread but the calling one. `own` are the signals that are requests to the library.
+    pub fn stop(frame: Frame, own: u64, scratch: &mut Scratch) -> Result<Quiesced, Failure> {
         let taken: &'static mut [ThreadSlot] = core::mem::take(&mut scratch.threads);
         let slots: &'static [ThreadSlot] = taken;
         let mut stopping = Stopping {
@@ -173,12 +177,24 @@ impl Quiesced {
         stopping.add_self(frame);
         stopping.run()?;
         let Stopping { quiesced, .. } = stopping;
+        for slot in quiesced.threads().iter().filter(|slot| slot.state().is_some()) {
+            // SAFETY: the thread stands still, and nobody else has a reference.
+            unsafe { slot.state_mut() }.own = own;
+        }
         Ok(quiesced)
     }
 
     /// All threads, the leader first.
     pub fn threads(&self) -> &'static [ThreadSlot] {
         self.slots.get(..self.count).unwrap_or(&[])
+    }
+
+    /// Waits that go on after a restart as well: before the image gets the registers.
+    pub fn prepare_waits(&self) {
+        for (index, slot) in self.threads().iter().enumerate().filter(|(_, slot)| slot.state().is_some()) {
+            // SAFETY: the thread stands still, and nobody else has a reference.
+            waits::prepare(unsafe { slot.state_mut() }, index == 0);
+        }
     }
 
     /// Takes, notes and requeues the signals that are pending for single threads, the leader's excepted.
@@ -219,6 +235,10 @@ impl Drop for Quiesced {
     fn drop(&mut self) {
         let me = process::gettid();
         let mut released = 0;
+        if let Some(slot) = self.slots.first().filter(|slot| slot.state().is_some()) {
+            // SAFETY: the slot is this thread's own, and no reference to it is left.
+            waits::settle(unsafe { slot.state_mut() }, true);
+        }
         for slot in self.threads() {
             while slot.stage.load(Ordering::Acquire) == stage::ARRIVING {
                 process::yield_cpu();

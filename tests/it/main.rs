@@ -35,3 +35,4 @@ mod times;
 mod traced;
 mod triggers;
 mod upgrade;
+mod waits;

@@ -1,0 +1,289 @@
+//! [SIGNAL] Interrupted system calls: a wait that the checkpoint's signal has ended with EINTR is issued
+//! again, so that the program sees nothing of it.
+//!
+//! Only what is certain: the number of the call must be proven, and doing the same call again must be right.
+//! A wait for a relative time whose rest the kernel has not written into its argument would take its whole
+//! time again, for ever under a short period of checkpoints; those end with EINTR.
+
+use super::threads::{Frame, ThreadState, WaitedCall};
+use crate::arch::frame::{self, uc};
+use crate::sys::log::log;
+use crate::sys::{Errno, fs, process};
+
+/// What is known of a stopped thread's call. Zero in a fresh [`ThreadState`].
+pub mod wait {
+    pub const NOT_LOOKED_AT: u32 = 0;
+    /// No interrupted wait, or one that cannot be done again.
+    pub const NONE: u32 = 1;
+    /// Can be done again, also after a restart.
+    pub const AGAIN: u32 = 2;
+    /// Until a moment on a clock of this boot: can be done again by this process.
+    pub const AGAIN_HERE: u32 = 3;
+}
+
+const EINTR: u32 = (-4i32) as u32;
+/// `int 0x80`.
+const INT80: [u8; 2] = [0xcd, 0x80];
+
+/// Before the registers are written into the image.
+pub fn prepare(state: &mut ThreadState, leader: bool) {
+    look(state, leader);
+    if state.wait == wait::AGAIN && !is_interrupted(state.frame(), state.pending, state.own) {
+        issue_again(state);
+    }
+}
+
+/// Before the thread goes on, called by itself or, for the leader, by the leader: signals that have come
+/// meanwhile are not in the image, but interrupt the wait here.
+pub fn settle(state: &mut ThreadState, leader: bool) {
+    look(state, leader);
+    if !matches!(state.wait, wait::AGAIN | wait::AGAIN_HERE) {
+        return;
+    }
+    if is_interrupted(state.frame(), process::sigpending(), state.own) {
+        give_eintr(state);
+    } else {
+        issue_again(state);
+    }
+}
+
+fn look(state: &mut ThreadState, leader: bool) {
+    if state.wait != wait::NOT_LOOKED_AT {
+        return;
+    }
+    state.wait = wait::NONE;
+    let frame = state.frame();
+    if register(frame, uc::EAX) != EINTR {
+        return;
+    }
+    let nr = if leader { prove_number(frame, state.own) } else { told_number(frame, &state.call) };
+    state.wait = nr.map_or(wait::NONE, |nr| can_repeat(nr, arguments(frame)));
+    state.number = nr.unwrap_or(0);
+    match nr {
+        Some(nr) if state.wait == wait::NONE => log!(Debug, "the system call {nr} ends with EINTR"),
+        None => log!(Debug, "a system call ends with EINTR: its number cannot be proven"),
+        _ => (),
+    }
+}
+
+fn issue_again(state: &mut ThreadState) {
+    if !state.rewound {
+        state.rewound = true;
+        let frame = state.frame();
+        frame.set_register(uc::EIP, register(frame, uc::EIP).wrapping_sub(INT80.len() as u32));
+        frame.set_register(uc::EAX, state.number);
+    }
+}
+
+fn give_eintr(state: &mut ThreadState) {
+    if state.rewound {
+        state.rewound = false;
+        let frame = state.frame();
+        frame.set_register(uc::EIP, register(frame, uc::EIP).wrapping_add(INT80.len() as u32));
+        frame.set_register(uc::EAX, EINTR);
+    }
+}
+
+fn register(frame: Frame, at: usize) -> u32 {
+    frame::u32_at(frame.ucontext(), at)
+}
+
+fn arguments(frame: Frame) -> [u32; 6] {
+    [uc::EBX, uc::ECX, uc::EDX, uc::ESI, uc::EDI, uc::EBP].map(|at| register(frame, at))
+}
+
+/// Whether a signal of the program's own waits that will run a handler as soon as the thread goes on: the
+/// wait would not have outlived it.
+fn is_interrupted(frame: Frame, pending: u64, own: u64) -> bool {
+    let set = pending & !frame.sigmask() & !own;
+    (1..=64u32).any(|signal| {
+        set & (1 << (signal - 1)) != 0 && process::sigaction(signal, None).is_ok_and(|action| action.handler > 1)
+    })
+}
+
+/// The call that a sibling saw the thread wait in, if the frame is of that same call.
+fn told_number(frame: Frame, call: &WaitedCall) -> Option<u32> {
+    let same = call.pc == register(frame, uc::EIP)
+        && call.sp == register(frame, uc::ESP)
+        && call.args == arguments(frame)
+        && code_before(call.pc, &mut [0; 2]) == Some(&INT80[..]);
+    same.then_some(u32::try_from(call.nr).ok()?)
+}
+
+/// What the same call would do a second time, by number (i386) and arguments.
+fn can_repeat(nr: u32, [b, c, d, si, di, _]: [u32; 6]) -> u32 {
+    const STICKY_TIMEOUTS: u32 = 0x0400_0000;
+    let again_if = |condition: bool| if condition { wait::AGAIN } else { wait::NONE };
+    let by_clock = |realtime: bool| if realtime { wait::AGAIN } else { wait::AGAIN_HERE };
+    match nr {
+        // pause, sigsuspend, rt_sigsuspend; msgsnd, msgrcv
+        29 | 72 | 179 | 400 | 401 => wait::AGAIN,
+        // select, _newselect, pselect6, ppoll and their 64-bit forms: the kernel has written what is left.
+        82 | 142 | 308 | 309 | 413 | 414 => again_if(process::personality() & STICKY_TIMEOUTS == 0),
+        // poll: no limit
+        168 => again_if((d as i32) < 0),
+        // epoll_wait, epoll_pwait; epoll_pwait2; semtimedop_time64
+        256 | 319 => again_if((si as i32) < 0),
+        441 | 420 => again_if(si == 0),
+        // rt_sigtimedwait
+        177 | 421 => again_if(d == 0),
+        // io_getevents, io_pgetevents
+        247 | 385 | 416 => again_if(di == 0),
+        // ipc: SEMOP, MSGSND, MSGRCV
+        117 => again_if(matches!(b & 0xffff, 1 | 11 | 12)),
+        // clock_nanosleep until a moment (TIMER_ABSTIME)
+        267 | 407 if c & 1 != 0 => by_clock(b == 0),
+        // futex: FUTEX_WAIT_BITSET until a moment, FUTEX_CLOCK_REALTIME
+        240 | 422 if c & 0x7f == 9 => by_clock(si == 0 || c & 0x100 != 0),
+        _ => wait::NONE,
+    }
+}
+
+/// The `out.len()` bytes of memory before an address.
+fn code_before(end: u32, out: &mut [u8]) -> Option<&[u8]> {
+    read_memory(end.checked_sub(out.len() as u32)?, out)
+}
+
+/// Memory that may not be there, or not be readable.
+fn read_memory(at: u32, out: &mut [u8]) -> Option<&[u8]> {
+    let mem = fs::OwnedFd(fs::open(b"/proc/self/mem\0", fs::O_RDONLY | fs::O_CLOEXEC, 0).ok()?);
+    let read: Result<usize, Errno> = fs::pread(mem.0, out, u64::from(at));
+    (read == Ok(out.len())).then_some(&*out)
+}
+
+fn read_word(at: u32) -> Option<u32> {
+    let mut word = [0; 4];
+    read_memory(at, &mut word)?;
+    Some(u32::from_le_bytes(word))
+}
+
+/// The number from the code around the call, for the thread that nobody could look at beforehand.
+fn prove_number(frame: Frame, own: u64) -> Option<u32> {
+    // With a trigger that waits while another signal's handler runs, the frame may be that of the return
+    // from the handler, and the EINTR the program's own.
+    let masked = (1..=64u32).any(|signal| {
+        own & (1 << (signal - 1)) == 0
+            && process::sigaction(signal, None).is_ok_and(|action| {
+                action.handler > 1 && own & (u64::from(action.mask[0]) | (u64::from(action.mask[1]) << 32)) != 0
+            })
+    });
+    if masked {
+        return None;
+    }
+    let (eip, esp) = (register(frame, uc::EIP), register(frame, uc::ESP));
+    if code_before(eip, &mut [0; 2]) != Some(&INT80[..]) {
+        return None;
+    }
+    // __kernel_vsyscall goes on with pop ebp, pop edx, pop ecx, ret.
+    const VSYSCALL_END: [u8; 4] = [0x5d, 0x5a, 0x59, 0xc3];
+    if read_memory(eip, &mut [0; 4]) != Some(&VSYSCALL_END[..]) {
+        return number_before(eip - 2, None);
+    }
+    // call gs:0x10, as glibc calls it.
+    const CALL: [u8; 7] = [0x65, 0xff, 0x15, 0x10, 0, 0, 0];
+    let back = read_word(esp.checked_add(12)?)?;
+    if code_before(back, &mut [0; 7]) != Some(&CALL[..]) {
+        return None;
+    }
+    let call = back - CALL.len() as u32;
+    // glibc's way of passing six arguments: a function of its own, called with the number in eax.
+    const SIX: [u8; 11] = [0x53, 0x57, 0x55, 0x8b, 0x1f, 0x8b, 0x6f, 0x08, 0x8b, 0x7f, 0x04];
+    if code_before(call, &mut [0; 11]) != Some(&SIX[..]) {
+        return number_before(call, Some(esp.checked_add(16)?));
+    }
+    let outer = read_word(esp.checked_add(28)?)?;
+    let mut near = [0; 5];
+    code_before(outer, &mut near)?;
+    let [0xe8, a, b, c, d] = near else { return None };
+    let target = outer.wrapping_add(u32::from_le_bytes([a, b, c, d]));
+    if target != call - SIX.len() as u32 { None } else { number_before(outer - 5, None) }
+}
+
+/// `mov eax, NUMBER`, and up to `end` instructions that leave eax alone; or, as in syscall(2)'s wrapper,
+/// the number loaded from the stack, whose pointer is `esp` at the call.
+fn number_before(end: u32, esp: Option<u32>) -> Option<u32> {
+    const MOV_EAX: usize = 5;
+    let mut window = [0; 32];
+    code_before(end, &mut window)?;
+    if let (Some(esp), [.., 0x8b, 0x44, 0x24, offset]) = (esp, window) {
+        return read_word(esp.checked_add(u32::from(offset))?);
+    }
+    for after in (MOV_EAX..=window.len()).rev() {
+        let [0xb8, a, b, c, d] = *window.get(after - MOV_EAX..after)? else { continue };
+        if leaves_eax_alone(window.get(after..)?) {
+            return Some(u32::from_le_bytes([a, b, c, d])).filter(|nr| *nr < 512);
+        }
+    }
+    None
+}
+
+/// Whether `code` is a run of whole instructions that only move arguments into other registers or memory.
+fn leaves_eax_alone(mut code: &[u8]) -> bool {
+    while let [opcode, rest @ ..] = code {
+        let modrm = rest.first().copied().unwrap_or(0);
+        let (reg, registers, rm) = (modrm >> 3 & 7, modrm >> 6 == 3, modrm & 7);
+        let len = match opcode {
+            0xb9..=0xbf => Some(5),
+            0x8b if reg != 0 => operand_length(rest).map(|n| 1 + n),
+            0x8d if reg != 0 && !registers => operand_length(rest).map(|n| 1 + n),
+            0x89 if !registers || rm != 0 => operand_length(rest).map(|n| 1 + n),
+            0x31 if registers && rm != 0 => Some(2),
+            0x33 if registers && reg != 0 => Some(2),
+            0xc7 if !registers => operand_length(rest).map(|n| 1 + n + 4),
+            _ => None,
+        };
+        match len.and_then(|len| code.get(len..)) {
+            Some(rest) => code = rest,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Bytes of ModRM, SIB and displacement.
+fn operand_length(code: &[u8]) -> Option<usize> {
+    let modrm = *code.first()?;
+    let (mode, rm) = (modrm >> 6, modrm & 7);
+    let sib = usize::from(mode != 3 && rm == 4);
+    let base = if sib == 1 { code.get(1)? & 7 } else { rm };
+    let displacement = match mode {
+        0 if base == 5 => 4,
+        1 => 1,
+        2 => 4,
+        _ => 0,
+    };
+    Some(1 + sib + displacement)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_may_be_loaded_after_the_number() {
+        // mov ecx, [esp+0x24]; mov ebp, edx; xor edi, edi; mov esi, 8; mov dword [esp+0x38], -1
+        let code = [
+            0x8b, 0x4c, 0x24, 0x24, 0x89, 0xd5, 0x31, 0xff, 0xbe, 8, 0, 0, 0, 0xc7, 0x44, 0x24, 0x38, 0xff, 0xff, 0xff,
+            0xff,
+        ];
+        assert!(leaves_eax_alone(&code));
+        assert!(!leaves_eax_alone(&code[..code.len() - 1]));
+    }
+
+    #[test]
+    fn what_changes_eax_or_jumps_is_no_proof() {
+        for code in [&[0x8b, 0x44, 0x24, 4][..], &[0x89, 0xd0], &[0x31, 0xc0], &[0x33, 0xc3], &[0xeb, 0], &[0xb8]] {
+            assert!(!leaves_eax_alone(code), "{code:x?}");
+        }
+    }
+
+    #[test]
+    fn relative_times_are_not_repeated() {
+        assert_eq!(can_repeat(168, [0, 0, 2000, 0, 0, 0]), wait::NONE);
+        assert_eq!(can_repeat(168, [0, 0, u32::MAX, 0, 0, 0]), wait::AGAIN);
+        assert_eq!(can_repeat(407, [1, 0, 0, 0, 0, 0]), wait::NONE);
+        assert_eq!(can_repeat(407, [1, 1, 0, 0, 0, 0]), wait::AGAIN_HERE);
+        assert_eq!(can_repeat(422, [0, 0x189, 0, 1, 0, 0]), wait::AGAIN);
+        assert_eq!(can_repeat(240, [0, 0x80, 0, 1, 0, 0]), wait::NONE);
+    }
+}

@@ -1,0 +1,94 @@
+/*
+ * Waits that a checkpoint must not end early: the main thread and another one each wait in the system call
+ * that argv[2] names, again and again, until the test lets them go on. None may return EINTR.
+ */
+// libs: -lpthread
+#include "harness.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <sys/select.h>
+
+static const char *call;
+static int empty_pipe[2];
+static sem_t never;
+static volatile int waits, early;
+static int last_errno;
+
+/* Returns 0 when the wait ended as it has to: by its time. */
+static int wait_once(long ms)
+{
+    struct timespec now, left = {ms / 1000, ms % 1000 * 1000000};
+    errno = 0;
+    if (strcmp(call, "select") == 0) {
+        struct timeval time = {ms / 1000, ms % 1000 * 1000};
+        fd_set set;
+        FD_ZERO(&set);
+        FD_SET(empty_pipe[0], &set);
+        return select(empty_pipe[0] + 1, &set, NULL, NULL, &time);
+    }
+    if (strcmp(call, "ppoll") == 0) {
+        struct pollfd fd = {empty_pipe[0], POLLIN, 0};
+        return ppoll(&fd, 1, &left, NULL);
+    }
+    if (strcmp(call, "pselect") == 0)
+        return pselect(0, NULL, NULL, NULL, &left, NULL);
+    clock_gettime(strcmp(call, "sleep_monotonic") == 0 ? CLOCK_MONOTONIC : CLOCK_REALTIME, &now);
+    left.tv_sec += now.tv_sec;
+    left.tv_nsec += now.tv_nsec;
+    if (left.tv_nsec >= 1000000000) {
+        left.tv_sec++;
+        left.tv_nsec -= 1000000000;
+    }
+    if (strcmp(call, "sleep_until") == 0)
+        return -clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &left, NULL);
+    if (strcmp(call, "sleep_monotonic") == 0)
+        return -clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &left, NULL);
+    if (strcmp(call, "sem_timedwait") == 0)
+        return sem_timedwait(&never, &left) == -1 && errno == ETIMEDOUT ? 0 : -1;
+    test_die("unknown call %s", call);
+    return -1;
+}
+
+static void *waiter(void *unused)
+{
+    for (;;) {
+        if (wait_once(700) != 0) {
+            last_errno = errno;
+            early++;
+        }
+        waits++;
+    }
+    return unused;
+}
+
+static void idle_wait(void)
+{
+    if (wait_once(150) != 0) {
+        last_errno = errno;
+        early++;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t thread;
+    start(argc, argv);
+    call = argc > 2 ? argv[2] : "select";
+    NEED(pipe(empty_pipe) == 0 && sem_init(&never, 0, 0) == 0);
+    NEED(pthread_create(&thread, NULL, waiter, NULL) == 0);
+    idle = idle_wait;
+    ready();
+    do {
+        next_round();
+        int before = waits;
+        if (broken())
+            early++;
+        while (waits == before && early == 0)
+            idle_wait();
+        EXPECT(early == 0, "%d waits in %s ended early, errno %d", early, call, last_errno);
+        early = 0;
+    } while (report());
+    return finish();
+}
