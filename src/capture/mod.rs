@@ -45,6 +45,8 @@ pub struct Context<'a> {
     pub library: task::Library<'a>,
     /// Children that are left behind on request.
     pub ignored_children: u32,
+    /// A connection to another process is a failure.
+    pub refuse_sockets: bool,
     /// PR_GET_DUMPABLE of the program; during a checkpoint it may be another.
     pub dumpable: u32,
     pub image_fd: i32,
@@ -84,6 +86,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
         scratch.fd_order,
         scratch.socket_order,
         context.own_fds,
+        context.refuse_sockets,
         &mut notices,
         scratch.lines,
         scratch.text,

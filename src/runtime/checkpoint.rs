@@ -155,6 +155,7 @@ fn write(
             trigger: config::trigger_signal().unwrap_or(0),
         },
         ignored_children,
+        refuse_sockets: config.refuse_sockets,
         dumpable,
         image_fd: target.image_fd(),
         image_path: target.path(),

@@ -30,6 +30,8 @@ pub struct Config {
     pub stops: u64,
     pub stop_code: u32,
     pub ignore_children: bool,
+    /// A connection to another process fails the checkpoint, instead of being reset at the restart.
+    pub refuse_sockets: bool,
     /// The process that the name belongs to: pid, and whether it is this process's own.
     pub owner_pid: u32,
     pub passive: bool,
@@ -60,6 +62,7 @@ static CONFIG: Shared<Config> = Shared(UnsafeCell::new(Config {
     stops: 0,
     stop_code: settings::DEFAULT_STOP_CODE,
     ignore_children: false,
+    refuse_sockets: false,
     owner_pid: 0,
     passive: false,
     pid: 0,

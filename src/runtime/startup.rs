@@ -295,6 +295,11 @@ fn read_settings(start: &Start, config: &mut config::Config) -> Result<(), Messa
         Some(b"ignore") => config.ignore_children = true,
         Some(value) => return Err(bad("SELFCKPT_CHILDREN", value, "not `ignore` or `fail`")),
     }
+    match start.env(b"SELFCKPT_SOCKETS") {
+        None | Some(b"" | b"reset") => {}
+        Some(b"fail") => config.refuse_sockets = true,
+        Some(value) => return Err(bad("SELFCKPT_SOCKETS", value, "not `reset` or `fail`")),
+    }
     Ok(())
 }
 

@@ -1,5 +1,78 @@
 //! Sockets: pairs, names, and connections to elsewhere.
 
+use crate::common::{Job, Spec, assert_refused};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
 cycles! {
     sock_pair, sock_names,
+}
+
+/// The program with three connections to here, see there.
+fn start_lost(env: Option<(&str, &str)>) -> Option<(Job, Vec<TcpStream>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let mut spec = Spec::new("sock_lost").arg(port.to_string());
+    if let Some((name, value)) = env {
+        spec = spec.env(name, value);
+    }
+    let peers = std::thread::spawn(move || {
+        let mut peers: Vec<TcpStream> = (0..3).map(|_| listener.accept().expect("accept").0).collect();
+        peers[0].write_all(b"hello").expect("send");
+        peers[1].write_all(b"bye").expect("send");
+        peers[1].shutdown(std::net::Shutdown::Write).expect("shutdown");
+        reset(peers.pop().expect("a third one"));
+        peers
+    });
+    let job = spec.start()?;
+    Some((job, peers.join().expect("peers")))
+}
+
+/// Closes a connection so that the other end is told of a reset.
+fn reset(stream: TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&stream);
+    // SAFETY: the kernel reads `linger` only.
+    let set = unsafe {
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size_of_val(&linger) as u32)
+    };
+    assert_eq!(set, 0);
+}
+
+/// In the program that goes on, connections to elsewhere are as before.
+#[test]
+fn lost_going_on() {
+    let Some((mut job, mut peers)) = start_lost(None) else { return };
+    let image = job.checkpoint();
+    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
+    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert!(text.contains("TCP connection to another process"), "{text}");
+    job.end("after a checkpoint");
+    let mut byte = [0];
+    peers[0].read_exact(&mut byte).expect("what the program has sent");
+    assert_eq!(&byte, b"x");
+}
+
+/// In a restarted program they have been reset by their peers, after what had come.
+#[test]
+fn lost_restarted() {
+    let Some((mut job, _peers)) = start_lost(None) else { return };
+    let image = job.checkpoint();
+    job.sigkill();
+    job.restart();
+    let later = job.checkpoint();
+    job.end("after a restart");
+    for path in [&image.path, &later.path] {
+        job.rewind(1);
+        job.restart_from(path, &[], &[]);
+        job.end("after another restart");
+    }
+}
+
+#[test]
+fn lost_refused() {
+    let Some((mut job, _peers)) = start_lost(Some(("SELFCKPT_SOCKETS", "fail"))) else { return };
+    let output = job.selfckpt(&["checkpoint".into(), job.pid().to_string()]);
+    assert_refused(&output, 125, &["TCP connection to another process", "SELFCKPT_SOCKETS=reset"]);
+    job.end("after the refusal");
 }

@@ -99,6 +99,13 @@ pub const VERB: Verb = Verb {
             help: "Take checkpoints although the program has live children; they are not in the image. As \
                    SELFCKPT_CHILDREN. Without: such a checkpoint fails and names them.",
         },
+        Opt {
+            short: None,
+            long: "sockets",
+            value: Some("fail"),
+            help: "Take no checkpoint while the program has a connection to another process. As SELFCKPT_SOCKETS. \
+                   Without: after a restart such a connection has been reset by its peer.",
+        },
         Opt { short: None, long: "fresh", value: None, help: "Start over: remove the job's images first." },
         Opt { short: None, long: "restart-only", value: None, help: "Fail if there is nothing to resume." },
         Opt {
@@ -263,6 +270,7 @@ impl Settings {
             "an exit status from 1 to 255",
         )?;
         take("children", "SELFCKPT_CHILDREN", |v| v == b"ignore", "'ignore'")?;
+        take("sockets", "SELFCKPT_SOCKETS", |v| v == b"fail" || v == b"reset", "'fail' or 'reset'")?;
         take("stdio", "SELFCKPT_STDIO", |v| v == b"inherit", "'inherit'")?;
         let every = option_or_variable(arguments, "every", "SELFCKPT_EVERY");
         if arguments.has("mtbf") && every.is_none_or(|every| every != "auto") {

@@ -98,6 +98,8 @@ impl Subject<'_> {
 pub struct Saver<'a, 's, 'n> {
     pub stream: &'a mut Stream<'s>,
     pub notices: &'a mut Notices<'n>,
+    /// A connection to another process is a failure.
+    pub refuse_sockets: bool,
     /// For what is read. A family leaves nothing in it.
     pub buf: &'a mut [u8],
 }
@@ -133,6 +135,7 @@ pub fn capture_files(
     order: &mut [u32],
     ends: &mut [u32],
     own: &[i32],
+    refuse_sockets: bool,
     notices: &mut Notices<'_>,
     buf: &mut [u8],
     large_buf: &mut [u8],
@@ -153,7 +156,7 @@ pub fn capture_files(
     }
     order.sort_unstable_by_key(|&at| fds.get(at as usize).map_or((0, 0, 0), |slot| (slot.dev, slot.ino, slot.fd)));
     let table = Table { slots: fds, by_object: order, by_end: ends.get(..sockets).unwrap_or(&[]) };
-    write_files(&mut Saver { stream, notices, buf: large_buf }, table, files)?;
+    write_files(&mut Saver { stream, notices, refuse_sockets, buf: large_buf }, table, files)?;
     for slot in fds {
         let cloexec = fs::fcntl(slot.fd, fs::F_GETFD, 0).unwrap_or(0) as u32 & 1;
         let fd = Fd {

@@ -262,7 +262,9 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
             ended |= socket_end::RECEIVED;
         }
         // A pending error is the program's: it can be seen here, but not read without taking it away.
-        if role == socket_role::LOST && (polled & fs::POLLERR != 0 || ended & socket_end::RECEIVED == 0) {
+        if role == socket_role::LOST && polled & fs::POLLERR != 0 {
+            ended = socket_end::RESET;
+        } else if role == socket_role::LOST && ended & socket_end::RECEIVED == 0 {
             ended |= socket_end::RESET;
         }
         let on_the_way = peer.filter(|_| role == socket_role::PAIR).map_or(0, |peer| on_the_way(fd, peer.fd));
@@ -273,14 +275,8 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
                  sending side, where they cannot be read"
             ));
         }
-        if role == socket_role::LOST && state != CLOSED {
-            notice!(
-                saver.notices,
-                code::FD_NOT_SAVED,
-                fd as u64,
-                "fd {fd} ({}) is a TCP connection to another process; after a restart it is reset by its peer",
-                Bytes(subject.path.as_bytes())
-            );
+        if role == socket_role::LOST && !matches!(state, CLOSED | LAST_ACK | CLOSING) {
+            note_lost(saver, fd, "TCP connection to another process")?;
         }
     }
     let head = Socket {
@@ -313,6 +309,23 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
         }
         _ => Ok(()),
     }
+}
+
+/// A connection that a restart cannot bring back: a notice, or a refusal if that is asked for.
+fn note_lost(saver: &mut Saver<'_, '_, '_>, fd: i32, what: &str) -> Result<(), Failure> {
+    if saver.refuse_sockets {
+        return Err(refuse!(
+            Errno::EOPNOTSUPP,
+            "fd {fd} is a {what}; SELFCKPT_SOCKETS=reset takes checkpoints in spite of it"
+        ));
+    }
+    notice!(
+        saver.notices,
+        code::FD_NOT_SAVED,
+        fd as u64,
+        "fd {fd} is a {what}; after a restart it has been reset by its peer, after the bytes that wait now"
+    );
+    Ok(())
 }
 
 /// Bytes that were written to `fd` and have not arrived at `peer`. What has arrived may be acknowledged later, so that

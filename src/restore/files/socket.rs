@@ -10,6 +10,7 @@ use crate::sys::socket::{self as raw_socket, AF_INET, AF_UNIX, SOL_SOCKET};
 use crate::sys::{Errno, fs as raw};
 use std::io::Error;
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
 const SO_REUSEADDR: u32 = 2;
 const SO_REUSEPORT: u32 = 15;
@@ -17,6 +18,9 @@ const SO_LINGER: u32 = 13;
 const SO_SNDBUF: u32 = 7;
 const SO_RCVBUF: u32 = 8;
 const IPV6_V6ONLY: u32 = 26;
+
+/// So long a closed connection keeps its port, and some more.
+const TIME_WAIT_MAX: Duration = Duration::from_secs(70);
 
 type Owned = raw::OwnedFd;
 
@@ -152,7 +156,7 @@ impl Files {
             None => {
                 let made = match socket.role.get() {
                     socket_role::LOST => lost(&socket, entry),
-                    _ => single(&socket, entry),
+                    _ => single(&socket, entry, warn),
                 };
                 let low = made.map_err(|why| format!("fd {}: {why}", subject.fds()))?;
                 self.above(low.0)?
@@ -163,7 +167,7 @@ impl Files {
         raw::fcntl(fd, raw::F_SETFL, flags as usize)
             .map_err(|errno| format!("fd {}: cannot set the flags of a socket: {errno}", subject.fds()))?;
         let reset = socket.role.get() == socket_role::LOST && socket.ended.get() & socket_end::RESET != 0;
-        if reset && socket.domain.get() != AF_UNIX {
+        if reset && socket.peer_name_len.get() != 0 && socket.domain.get() != AF_UNIX {
             warn(format!(
                 "fd {} was a TCP connection with {}; it stands as reset by its peer",
                 subject.fds(),
@@ -174,8 +178,50 @@ impl Files {
     }
 }
 
+/// Binds; waits if the address is only kept by closed connections of the old process, which last a minute.
+fn bind_when_free(fd: RawFd, name: &[u8], warn: &mut dyn FnMut(String)) -> Result<(), String> {
+    let begin = Instant::now();
+    let mut told = false;
+    loop {
+        let why = match bind(fd, name) {
+            Err(why) if Error::last_os_error().raw_os_error() == Some(libc::EADDRINUSE) => why,
+            other => return other,
+        };
+        if begin.elapsed() > TIME_WAIT_MAX || !only_waits(name) {
+            return Err(why);
+        }
+        if !told {
+            told = true;
+            warn(format!("{} is held by connections that were closed a moment ago: waiting for it", shown(name)));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Whether nothing but closed connections in TIME_WAIT has the port of `name`.
+fn only_waits(name: &[u8]) -> bool {
+    const TIME_WAIT: &str = "06";
+    let port = name.get(2..4).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]));
+    let mut waits = false;
+    for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        for line in text.lines().skip(1) {
+            let mut words = line.split_whitespace().skip(1);
+            let (Some(local), Some(_), Some(state)) = (words.next(), words.next(), words.next()) else { continue };
+            let Some((_, has)) = local.rsplit_once(':') else { continue };
+            if u16::from_str_radix(has, 16) == Ok(port) {
+                if state != TIME_WAIT {
+                    return false;
+                }
+                waits = true;
+            }
+        }
+    }
+    waits
+}
+
 /// A socket that is bound, listens or has a default destination.
-fn single(socket: &Socket, entry: &FileEntry) -> Result<Owned, String> {
+fn single(socket: &Socket, entry: &FileEntry, warn: &mut dyn FnMut(String)) -> Result<Owned, String> {
     let fd = make(socket)?;
     if socket.domain.get() == AF_UNIX {
         return Ok(fd);
@@ -194,7 +240,7 @@ fn single(socket: &Socket, entry: &FileEntry) -> Result<Owned, String> {
         } else if let Some(value) = option(entry, SOL_SOCKET, SO_REUSEADDR) {
             let _ = raw_socket::set_option(fd.0, SOL_SOCKET, SO_REUSEADDR, value);
         }
-        bind(fd.0, name).map_err(|why| format!("cannot bind to {}: {why}", shown(name)))?;
+        bind_when_free(fd.0, name, warn).map_err(|why| format!("cannot bind to {}: {why}", shown(name)))?;
     }
     if socket.role.get() == socket_role::LISTENING {
         listen(fd.0, socket.backlog.get()).map_err(|why| format!("cannot listen on {}: {why}", shown(name)))?;
