@@ -41,10 +41,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("control", &[]),
     ("sys", &[]),
     ("catalog", &["format", "settings"]),
-    // The handlers' entries name the functions that they jump to.
-    ("arch", &["format", "sys", "runtime::trigger::selfckpt_on_signal", "runtime::quiesce::selfckpt_on_stop"]),
+    // The handlers' entries and a thread's start name the functions that they call.
+    (
+        "arch",
+        &[
+            "format",
+            "sys",
+            "runtime::trigger::selfckpt_on_signal",
+            "runtime::quiesce::selfckpt_on_stop",
+            "interpose::threads::selfckpt_begin_thread",
+        ],
+    ),
     ("restorer", &["sys"]),
-    ("interpose", &[]),
+    ("interpose", &["sys", "arch", "control"]),
     ("capture", &["format", "sys", "arch"]),
     ("restore", &["format", "sys", "arch", "restorer"]),
     (

@@ -9,7 +9,8 @@ use core::mem::offset_of;
 global_asm!(
     ".pushsection .text.selfckpt_entry,\"ax\",@progbits",
     // Handler of the trigger signals: (signal, siginfo, ucontext), cdecl. The kernel clears DF and
-    // TF for a handler, but AC stays as the program had it, and compiled code is not aligned.
+    // TF for a handler, but AC stays as the program had it, and compiled code is not aligned. If the
+    // signal was the program's own, its handler takes our place.
     ".globl selfckpt_signal_entry",
     ".hidden selfckpt_signal_entry",
     ".type selfckpt_signal_entry, @function",
@@ -17,7 +18,15 @@ global_asm!(
     "pushfd",
     "and dword ptr [esp], 0xfffbbfff", // AC (bit 18) and NT (bit 14)
     "popfd",
-    "jmp {on_signal}",
+    "push dword ptr [esp + 12]",
+    "push dword ptr [esp + 12]",
+    "push dword ptr [esp + 12]", // 16-byte aligned at the call, as the kernel aligns frames
+    "call {on_signal}",
+    "add esp, 12",
+    "test eax, eax",
+    "jnz 2f",
+    "ret",
+    "2: jmp eax",
     ".size selfckpt_signal_entry, . - selfckpt_signal_entry",
     // Handler of the stop signal, the same way.
     ".globl selfckpt_stop_entry",

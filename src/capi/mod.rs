@@ -3,6 +3,7 @@
 
 use crate::runtime::config::{BLOCKED, DEFERRED, GENERATION, READY};
 use crate::runtime::{call, config, trigger};
+use crate::sys::abi::{OWN_MARK, Siginfo};
 use crate::sys::{Errno, process};
 use core::ffi::c_int;
 use core::sync::atomic::Ordering;
@@ -59,8 +60,10 @@ pub extern "C" fn ckpt_unblock() -> c_int {
     if BLOCKED.fetch_sub(1, Ordering::AcqRel) == 1 {
         let signals = DEFERRED.swap(0, Ordering::AcqRel);
         for signal in (1..=64u32).filter(|signal| signals & (1 << (signal - 1)) != 0) {
-            // The thread is its own; failure means that it is gone, and so is this call.
-            let _ = process::tgkill(process::getpid(), process::gettid(), signal);
+            // Not a signal of the program's own: it carries our mark. The thread is its own; failure means that
+            // it is gone, and so is this call.
+            let info = Siginfo::queued(signal, process::getpid(), OWN_MARK);
+            let _ = process::queue_signal(process::getpid(), Some(process::gettid()), &info);
         }
     }
     0

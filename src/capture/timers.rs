@@ -2,8 +2,7 @@
 
 use crate::sys::lines::parse_hex;
 
-/// `si_value` of the signals of the library's own timer, by which it is told from the program's.
-pub const OWN_MARK: u32 = 0x5e1f_c497;
+pub use crate::sys::abi::OWN_MARK;
 
 /// Timers of the program in the text of /proc/self/timers: all but ours.
 pub fn foreign_timers(text: &[u8]) -> usize {

@@ -13,6 +13,7 @@ use crate::capture::scratch::Scratch;
 use crate::capture::{self, Context, Summary, task::Library};
 use crate::control::{REPLY_MAGIC, REPLY_TEXT, Reply, reply_address, status as reply_status};
 use crate::format::task::RestartInfo;
+use crate::interpose::guard;
 use crate::sys::log::{Level, log};
 use crate::sys::text::Bytes;
 use crate::sys::{Text, process};
@@ -130,7 +131,8 @@ fn write(
     ignored_children: u32,
     dumpable: u32,
 ) -> Result<Summary, Failure> {
-    let own_signals = config.triggers | config.stops;
+    // Those that the program uses itself are saved with its others.
+    let own_signals = (config.triggers | config.stops) & !guard::shared();
     quiesced.prepare_waits();
     let pending = quiesced.note_pending(scratch.pending, own_signals, scratch.lines)?;
     let own_fds = [config.lock_fd, target.dir_fd(), target.image_fd()];

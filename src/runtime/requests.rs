@@ -6,6 +6,7 @@
 use super::config::Config;
 use crate::control::Token;
 use crate::sys::abi::SI_QUEUE;
+use crate::sys::abi::{OWN_MARK, Siginfo};
 use crate::sys::process;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,8 +30,9 @@ pub fn forget_missed() {
 pub fn raise_missed() {
     let missed = MISSED.swap(0, Ordering::AcqRel);
     for signal in (1..=64u32).filter(|signal| missed & (1 << (signal - 1)) != 0) {
-        // The thread is its own.
-        let _ = process::tgkill(process::getpid(), process::gettid(), signal);
+        // Not a signal of the program's own: it carries our mark. The thread is its own.
+        let info = Siginfo::queued(signal, process::getpid(), OWN_MARK);
+        let _ = process::queue_signal(process::getpid(), Some(process::gettid()), &info);
     }
 }
 

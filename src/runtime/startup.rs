@@ -7,7 +7,8 @@
 #![allow(unsafe_code)] // Walks the vectors that the kernel put on the stack.
 
 use super::period::{self, Period};
-use super::{config, lock, trigger};
+use super::{config, lock};
+use crate::interpose::{guard, next};
 use crate::placeholders::{self, Surroundings};
 use crate::settings;
 use crate::sys::log::{Level, log};
@@ -138,7 +139,8 @@ fn set_up(start: &Start) -> Result<(), Message> {
     }
     announce(config);
     config::TRIGGER.store(config.triggers.trailing_zeros() + 1, Ordering::Relaxed);
-    trigger::install(config.triggers | config.stops)
+    next::resolve();
+    guard::hold(config.triggers | config.stops)
         .map_err(|errno| -> Message { text!("cannot install the signal handlers: {errno}") })?;
     if config.period.every != 0 && !config.passive {
         period::start_with_children(&config.period, config.triggers.trailing_zeros() + 1)

@@ -7,8 +7,9 @@ use crate::arch::entry;
 use crate::capture::threads::Frame;
 use crate::capture::{failure::Failure, scratch};
 use crate::control::{CALL_MARK, Token};
-use crate::sys::abi::{KernelSigaction, SA_ONSTACK, SA_RESTART, SA_RESTORER, SA_SIGINFO, SI_QUEUE, Siginfo};
-use crate::sys::{Errno, log::log, process};
+use crate::interpose::guard::{self, Whose};
+use crate::sys::abi::{SI_QUEUE, Siginfo};
+use crate::sys::{Errno, process};
 use core::sync::atomic::Ordering;
 
 /// What the signal asked for.
@@ -27,17 +28,30 @@ pub struct Request {
     scratch: usize,
 }
 
-/// Called by `selfckpt_signal_entry` on the stack that the kernel chose, which may be tiny.
-pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext: usize) {
+/// Called by `selfckpt_signal_entry` on the stack that the kernel chose, which may be tiny. Returns the handler of the
+/// program that is to have the signal in our place, or 0.
+pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext: usize) -> usize {
     // SAFETY: the kernel passes a siginfo to an SA_SIGINFO handler.
     let info = unsafe { &*info };
+    // SAFETY: the kernel's arguments, and this handler has not returned.
+    match unsafe { guard::sort(signal as u32, info, ucontext) } {
+        Whose::Ours => {}
+        Whose::Done => return 0,
+        Whose::Program(handler) => return handler as usize,
+    }
+    // Of a signal that the program uses too, the action has the program's mask.
+    process::sigprocmask(process::SIG_SETMASK, u64::MAX);
+    serve_signal(signal as u32, info, ucontext);
+    0
+}
+
+fn serve_signal(signal: u32, info: &Siginfo, ucontext: usize) {
     let queued = info.code() == SI_QUEUE;
     let by_call = queued && info.value() == CALL_MARK;
     let token = if queued { Token::from_value(info.value()) } else { None };
     // SAFETY: the kernel passes the ucontext of its frame.
     let frame = unsafe { Frame::new(ucontext) };
-    let mut request =
-        Request { signal: signal as u32, token, by_call, stop: false, frame, started: process::now(), scratch: 0 };
+    let mut request = Request { signal, token, by_call, stop: false, frame, started: process::now(), scratch: 0 };
     if config::BLOCKED.load(Ordering::Relaxed) != 0 {
         refuse_blocked(&request);
         return;
@@ -93,26 +107,6 @@ fn refuse_blocked(request: &Request) {
             crate::capture::failure::refuse!(Errno::EBUSY, "the program is in a section that it has blocked");
         checkpoint::report_failure(request, &Waiting::new(), &failure);
     }
-}
-
-/// Installs the handler for every signal of `set`.
-pub fn install(set: u64) -> Result<(), Errno> {
-    let action = KernelSigaction {
-        handler: entry::signal_entry() as u32,
-        // On the alternate stack if the program has one: its own stacks may be as small as a
-        // coroutine's. SA_RESTART, so that no call ends early that need not.
-        flags: SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_RESTORER,
-        restorer: entry::sigreturn() as u32,
-        mask: [u32::MAX; 2],
-    };
-    for signal in 1..=64u32 {
-        if set & (1 << (signal - 1)) != 0 {
-            process::sigaction(signal, Some(&action)).inspect_err(|errno| {
-                log!(Error, "cannot install the handler of signal {signal}: {errno}");
-            })?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether the signal is still handled by us.

@@ -141,6 +141,9 @@ impl Siginfo {
 
 pub const SI_QUEUE: i32 = -1;
 
+/// `si_value` of signals that the library sends itself: its timer's, and requests that had to wait.
+pub const OWN_MARK: u32 = 0x5e1f_c497;
+
 /// `struct __kernel_timespec`.
 #[derive(Clone, Copy, Default, Debug)]
 #[repr(C)]

@@ -4,7 +4,7 @@ use crate::common::{SIGUSR2, Spec, kill};
 
 cycles! {
     signal_dispositions, signal_mask, signal_altstack, signal_pending, signal_nested,
-    small_stack, sigaltstack_small, errno_kept,
+    small_stack, sigaltstack_small, errno_kept, trigger_hidden, trigger_shared,
 }
 
 /// A hundred requests one upon the other: whatever number of them is served, the program does not
