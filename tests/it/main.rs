@@ -31,6 +31,7 @@ mod real_programs;
 mod regs;
 mod signals;
 mod sockets;
+mod thread_programs;
 mod times;
 mod traced;
 mod triggers;
