@@ -24,6 +24,7 @@ impl DebugRegisters {
     }
 }
 
+const SIGKILL: usize = 9;
 pub const PTRACE_PEEKUSER: u32 = 3;
 pub const PTRACE_POKEUSER: u32 = 6;
 pub const PTRACE_DETACH: u32 = 17;
@@ -57,16 +58,23 @@ pub struct Look {
 struct Job {
     looks: *mut Look,
     count: usize,
+    parent: u32,
 }
 
 /// Runs in the helper.
 extern "C" fn look_from_outside(job: usize) -> i32 {
     // SAFETY: `look_once` passes the address of its Job, of a slice that is the helper's alone until
     // it has ended.
-    let looks = unsafe {
+    let (looks, parent) = unsafe {
         let job = &*(job as *const Job);
-        core::slice::from_raw_parts_mut(job.looks, job.count)
+        (core::slice::from_raw_parts_mut(job.looks, job.count), job.parent)
     };
+    // A tracer that waits for the first thread of a killed program would keep the others from ending,
+    // and so would wait forever: it must die with the program.
+    let dies = process::prctl(process::PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if dies.is_err() || process::getppid() != parent {
+        return 1;
+    }
     // All are stopped before the first one is waited for: they stop side by side.
     for look in looks.iter_mut() {
         look.found = seize(look.tid).map(|()| Traced::default());
@@ -135,7 +143,7 @@ pub unsafe fn look_at_threads(stack_top: usize, looks: &mut [Look]) -> Result<()
 /// # Safety
 /// As [`look_at_threads`].
 unsafe fn look_once(stack_top: usize, looks: &mut [Look]) -> Result<(), Errno> {
-    let mut job = Job { looks: looks.as_mut_ptr(), count: looks.len() };
+    let mut job = Job { looks: looks.as_mut_ptr(), count: looks.len(), parent: process::getpid() };
     // SAFETY: the stack is the caller's promise; `job` and the slice outlive the helper, which is
     // waited for.
     let child =

@@ -30,12 +30,13 @@ pub fn kill(pid: i32, signal: i32) -> bool {
     unsafe { libc::kill(pid, signal) == 0 }
 }
 
-/// Whether a process has ended; one that nobody has waited for yet counts as ended.
+/// Whether a process has ended, all its threads have; one that nobody has waited for yet counts as ended.
 pub fn gone(pid: i32) -> bool {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    tasks.flatten().all(|task| match fs::read_to_string(task.path().join("stat")) {
         Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
         Err(_) => true,
-    }
+    })
 }
 
 pub fn is_root() -> bool {
@@ -558,9 +559,11 @@ impl Job {
     /// SIGKILL, and waits until the process is gone.
     pub fn sigkill(&mut self) {
         kill(self.pid, SIGKILL);
-        if let Some(mut child) = self.child.take() {
+        if let Some(child) = &mut self.child {
             let _ = child.kill();
-            let _ = child.wait();
+            let ended = wait_until(|| child.try_wait().expect("wait"));
+            assert!(ended.is_some(), "{} does not die\n{}", self.pid, self.story());
+            self.child = None;
         }
         let pid = self.pid;
         assert!(wait_until(|| gone(pid).then_some(())).is_some(), "{pid} does not die");

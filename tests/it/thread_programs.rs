@@ -1,6 +1,7 @@
 //! Programs with threads: what each thread was doing, holding and waiting for comes back with it.
 
-use crate::common::{Job, NOBODY, Spec, is_root};
+use crate::common::{Job, NOBODY, Random, Spec, is_root};
+use std::time::Duration;
 
 cycles! { thread_blocked, thread_mutexes, thread_main_ended, thread_storm }
 
@@ -23,4 +24,15 @@ fn storm_hundred() {
         }
     }
     job.generations(30);
+}
+
+/// SIGKILL at any moment of a checkpoint ends the program: nothing of ours holds on to its threads.
+#[test]
+fn killed_in_a_checkpoint() {
+    let mut random = Random::new("killed_in_a_checkpoint");
+    for _ in 0..25 {
+        let mut job = Spec::new("thread_ckpt_now").start().expect("thread_ckpt_now is never skipped");
+        std::thread::sleep(Duration::from_micros(random.below(20_000)));
+        job.sigkill();
+    }
 }

@@ -6,12 +6,13 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
-enum { SIGWAIT, SEMAPHORE, TIMED_CONDITION, PIPE, SLEEP, BARRIER, RWLOCK, SPIN, WAYS };
-static const char *const names[WAYS] = {"sigwait", "semaphore", "condition", "pipe", "sleep", "barrier", "rwlock", "spin"};
+enum { SIGWAIT, SEMAPHORE, TIMED_CONDITION, PIPE, SLEEP, BARRIER, PARTNER, RWLOCK, SPIN, WAYS };
+static const char *const names[WAYS] = {"sigwait", "semaphore", "condition", "pipe",   "sleep",
+                                        "barrier", "partner",   "rwlock",    "spin"};
 static volatile unsigned passed[WAYS], bad[WAYS];
 static __thread unsigned own; /* counts in step with passed */
 static pthread_key_t key;
-static sem_t semaphore, lock_taken;
+static sem_t semaphore, partner, lock_taken;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition;
 static unsigned wanted;
@@ -63,6 +64,10 @@ static void *wait_in(void *argument)
         case SLEEP:
             usleep(20000);
             break;
+        case PARTNER:
+            while (sem_wait(&partner) != 0)
+                ;
+            __attribute__((fallthrough));
         case BARRIER:
             pthread_barrier_wait(&barrier);
             break;
@@ -87,6 +92,15 @@ static void *wait_in(void *argument)
             while (sem_wait(&lock_taken) != 0) /* until the main thread has the lock again */
                 ;
     }
+    return NULL;
+}
+
+/* True when the thread has passed once more within ten seconds. */
+static int passes(int way, unsigned before)
+{
+    for (int i = 0; i < 20000 && passed[way] == before; i++)
+        usleep(500);
+    return passed[way] != before;
 }
 
 int main(int argc, char **argv)
@@ -95,10 +109,12 @@ int main(int argc, char **argv)
     pthread_condattr_t attributes;
     start(argc, argv);
     NEED(pipe(ends) == 0 && sem_init(&semaphore, 0, 0) == 0 && sem_init(&lock_taken, 0, 0) == 0 &&
-         pthread_key_create(&key, NULL) == 0);
+         sem_init(&partner, 0, 0) == 0 && pthread_key_create(&key, NULL) == 0);
     NEED(pthread_condattr_init(&attributes) == 0 && pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
     NEED(pthread_cond_init(&condition, &attributes) == 0 && pthread_barrier_init(&barrier, NULL, 2) == 0);
     NEED(pthread_rwlock_rdlock(&rwlock) == 0);
+    sigset_t usr1; /* for the thread in sigwait alone */
+    NEED(sigemptyset(&usr1) == 0 && sigaddset(&usr1, SIGUSR1) == 0 && pthread_sigmask(SIG_BLOCK, &usr1, NULL) == 0);
     for (int i = 0; i < WAYS; i++)
         NEED(pthread_create(&threads[i], NULL, wait_in, (void *)(intptr_t)i) == 0);
     ready();
@@ -112,24 +128,26 @@ int main(int argc, char **argv)
         }
         if (broken())
             bad[PIPE] = 1;
-        int error = pthread_kill(threads[SIGWAIT], SIGUSR1);
-        EXPECT(error == 0, "pthread_kill: %d", error);
-        pthread_mutex_lock(&mutex);
+        int error = kill(getpid(), SIGUSR1);
+        EXPECT(error == 0, "kill: %d", error);
+        struct timespec limit;
+        clock_gettime(CLOCK_REALTIME, &limit);
+        limit.tv_sec += 10;
+        error = pthread_mutex_timedlock(&mutex, &limit);
+        EXPECT(error == 0, "the mutex of the condition: %d", error);
         wanted = (unsigned)round;
         pthread_cond_signal(&condition);
         pthread_mutex_unlock(&mutex);
         EXPECT(write(ends[1], "x", 1) == 1, "errno %d", errno);
-        pthread_barrier_wait(&barrier);
+        sem_post(&partner);
+        sem_post(&semaphore);
         pthread_rwlock_unlock(&rwlock);
         spin_until = round;
-        while (passed[RWLOCK] == before[RWLOCK])
-            usleep(500);
-        pthread_rwlock_rdlock(&rwlock);
-        sem_post(&lock_taken);
-        sem_post(&semaphore);
         for (int i = 0; i < WAYS; i++)
-            while (passed[i] == before[i])
-                usleep(500);
+            EXPECT(passes(i, before[i]), "%s: still waits", names[i]);
+        error = pthread_rwlock_timedrdlock(&rwlock, &limit);
+        EXPECT(error == 0, "the lock for reading: %d", error);
+        sem_post(&lock_taken);
         EXPECT(bad[PIPE] == 0, "spoilt");
     } while (report());
     return finish();
