@@ -1,7 +1,7 @@
 //! [NORMAL] Whether the FILE, FILE_DATA and FD records make sense. Pure: looks at the image only.
 
 use super::check::Problems;
-use crate::format::files::{EpollTarget, Socket, Timerfd, data_kind, file_kind, socket_role};
+use crate::format::files::{EpollTarget, Owner, Socket, Timerfd, data_kind, file_kind, owner, socket_role};
 use crate::format::image::{FileEntry, Image};
 use crate::format::kind;
 use zerocopy::FromBytes;
@@ -33,6 +33,10 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
             data_kind::CONTENTS => {
                 let end = item.data.offset.get().checked_add(item.data.len.get().into());
                 nameless && end.is_some_and(|end| end <= entry.file.size.get())
+            }
+            data_kind::OWNER => {
+                item.data.offset.get() <= 64
+                    && Owner::read_from_bytes(&item.bytes).is_ok_and(|owner| owner.what.get() <= owner::GROUP)
             }
             data_kind::SEALS => file == file_kind::MEMFD,
             data_kind::PIPE_SIZE => pipe,

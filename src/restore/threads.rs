@@ -1,16 +1,18 @@
 //! [NORMAL] The threads' part of the plan: the main thread makes the others, each walks a list of its own in
 //! the restorer, and all wait in the restored library until the last one is there and the restorer gone.
 
+use super::files::owned_by_threads;
 use super::plan::Inputs;
 use super::steps::Steps;
 use crate::arch::debug_registers as debug;
 use crate::arch::frame;
+use crate::format::files::owner;
 use crate::format::image::ThreadEntry;
 use crate::format::memory::vma_flag;
 use crate::format::task::RestartInfo;
 use crate::format::thread::{desc, flag};
 use crate::sys::abi::SS_DISABLE;
-use crate::sys::{nr, process};
+use crate::sys::{fs, nr, process};
 use std::mem::offset_of;
 use zerocopy::IntoBytes;
 
@@ -26,8 +28,10 @@ const CLONE_FLAGS: u32 = 0x100 // CLONE_VM
 pub fn restore_threads(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> {
     let (main, others) = inputs.image.threads.split_first().ok_or("the image has no thread")?;
     restore_ldt(inputs, steps);
+    let owned = owned_by_threads(inputs.image);
     for entry in others {
-        start_thread(inputs, entry, steps)?;
+        let fds = owned.get(&entry.thread.tid.get()).map_or(&[][..], Vec::as_slice);
+        start_thread(inputs, entry, fds, steps)?;
     }
     let tid = steps.variable(process::gettid());
     let end = if main.thread.flags.get() & flag::EXITED != 0 {
@@ -45,13 +49,21 @@ pub fn restore_threads(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), Str
     Ok(())
 }
 
-/// Starts a thread that walks a list of its own.
-fn start_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, steps: &mut Steps) -> Result<(), String> {
+/// Starts a thread that walks a list of its own; signals of the descriptors `fds` go to it.
+fn start_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, fds: &[u32], steps: &mut Steps) -> Result<(), String> {
     let tid = entry.thread.tid.get();
     let stack = steps.list(|list| {
         let own_tid = list.variable(0);
         list.explain(&format!("cannot restore thread {tid}"));
         list.store(own_tid).call(nr::GETTID, &[]);
+        if !fds.is_empty() {
+            let owner = list.bytes([owner::THREAD, 0].as_bytes());
+            list.store(owner + size_of::<u32>() as u32).call(nr::GETTID, &[]);
+            for &fd in fds {
+                list.explain(&format!("cannot send the signals of fd {fd} to thread {tid}"));
+                list.call(nr::FCNTL64, &[fd, fs::F_SETOWN_EX, owner]);
+            }
+        }
         let end = restore_thread(inputs, entry, own_tid, list)?;
         let info = inputs.image.runtime.restart_info.get() as u32;
         list.leave((0, 0), info, end.esp, inputs.image.runtime.leave.get() as u32, end.eflags);

@@ -328,3 +328,22 @@ pub fn mkfifo(path: &[u8], mode: u32) -> Result<(), Errno> {
 pub fn remove(path: &[u8]) -> Result<(), Errno> {
     unlinkat(AT_FDCWD, path)
 }
+
+pub const F_SETSIG: u32 = 10;
+pub const F_GETSIG: u32 = 11;
+pub const F_SETOWN_EX: u32 = 15;
+const F_GETOWN_EX: u32 = 16;
+pub const O_ASYNC: u32 = 0o20_000;
+
+/// Who gets the signals of a descriptor: whether a thread, a process or a group, and its id.
+pub fn owner(fd: i32) -> Result<[u32; 2], Errno> {
+    let mut out = [0u32; 2];
+    // SAFETY: `out` has the size of struct f_owner_ex.
+    unsafe { call!(nr::FCNTL64, fd, F_GETOWN_EX, out.as_mut_ptr()) }?;
+    Ok(out)
+}
+
+pub fn set_owner(fd: i32, owner: [u32; 2]) -> Result<(), Errno> {
+    // SAFETY: `owner` is a struct f_owner_ex.
+    unsafe { call!(nr::FCNTL64, fd, F_SETOWN_EX, owner.as_ptr()) }.map(drop)
+}

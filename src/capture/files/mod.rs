@@ -15,6 +15,7 @@
 
 mod device;
 mod event;
+mod owner;
 mod pipe;
 mod regular;
 mod socket;
@@ -292,6 +293,7 @@ fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> R
         };
         saver.stream.record(crate::format::kind::FILE, 0, &file, &[subject.path.as_bytes()])?;
         save(saver, &subject, kind)?;
+        owner::save(saver, &subject, kind)?;
         written += 1;
     }
     debug_assert_eq!(written, files);

@@ -50,6 +50,8 @@ pub mod data_kind {
     pub const CONTENTS: u32 = 1;
     /// `offset` holds the seals of a memfd.
     pub const SEALS: u32 = 2;
+    /// Of any kind of FILE: who is told of what happens to it, a [`super::Owner`]; `offset` is the signal, 0 for SIGIO.
+    pub const OWNER: u32 = 3;
     /// `offset` is the capacity of a pipe or FIFO.
     pub const PIPE_SIZE: u32 = 100;
     /// Bytes in flight; `offset` counts from the first one.
@@ -78,6 +80,7 @@ pub mod data_kind {
         match what {
             CONTENTS => "contents",
             SEALS => "seals",
+            OWNER => "owner",
             PIPE_SIZE => "pipe-size",
             PIPE_BYTES => "pipe-bytes",
             PIPE_PACKET => "pipe-packet",
@@ -239,4 +242,22 @@ pub mod socket_end {
     pub const RECEIVED: u32 = 2;
     /// It was reset: the next call of the program says so.
     pub const RESET: u32 = 4;
+}
+
+/// Who gets the signals of a descriptor (F_SETOWN).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Owner {
+    /// One of [`owner`].
+    pub what: U32,
+    /// Thread, process or group; 0 for nobody.
+    pub id: U32,
+}
+const _: () = assert!(size_of::<Owner>() == 8);
+
+/// The kernel's numbers for [`Owner::what`].
+pub mod owner {
+    pub const THREAD: u32 = 0;
+    pub const PROCESS: u32 = 1;
+    pub const GROUP: u32 = 2;
 }

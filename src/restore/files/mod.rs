@@ -17,10 +17,13 @@
 mod device;
 mod event;
 mod nameless;
+mod owner;
 mod pipe;
 mod regular;
 mod socket;
 mod stream;
+
+pub use owner::owned_by_threads;
 
 use crate::format::files::file_kind;
 use crate::format::image::{FileDataEntry, FileEntry, Image};
@@ -251,7 +254,9 @@ impl Files {
                 return Err(format!("cannot put fd {} in place: {error}", fd.fd.get()));
             }
         }
-        self.connect_epolls(image, warn)
+        self.connect_epolls(image, warn)?;
+        owner::set_owners(image, warn);
+        Ok(())
     }
 
     /// Closes all that is neither the program's nor in `keep`. Returns the descriptors that the restorer closes at its

@@ -15,7 +15,6 @@ pub(super) const REOPEN: u32 = raw::O_ACCMODE
     | raw::O_NOFOLLOW
     | raw::O_PATH
     | 0o10_000 // O_DSYNC
-    | 0o20_000 // O_ASYNC
     | 0o40_000 // O_DIRECT
     | 0o1_000_000 // O_NOATIME
     | 0o4_000_000; // O_SYNC

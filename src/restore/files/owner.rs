@@ -1,0 +1,72 @@
+//! [NORMAL] Who is told of what happens to a descriptor. A thread's id is not known before the thread is there: those
+//! descriptors are left to the plan.
+
+use crate::format::files::{Owner, data_kind, file_kind, owner};
+use crate::format::image::{FileEntry, Image};
+use crate::sys::fs as raw;
+use crate::sys::process;
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use zerocopy::FromBytes;
+
+/// Owner and signal of a FILE.
+fn owner_of(entry: &FileEntry) -> Option<(Owner, u64)> {
+    let item = entry.data.iter().find(|item| item.data.what.get() == data_kind::OWNER)?;
+    Some((Owner::read_from_bytes(&item.bytes).ok()?, item.data.offset.get()))
+}
+
+/// Sets owners and signals, then O_ASYNC, by the program's own numbers: the signal names the number by which
+/// O_ASYNC was set.
+pub(super) fn set_owners(image: &Image, warn: &mut dyn FnMut(String)) {
+    let files = || lowest_descriptors(image).map(|(file, fd)| (&image.files[file], fd as RawFd));
+    for (entry, fd) in files() {
+        let Some((owner, signal)) = owner_of(entry) else { continue };
+        let id = match owner.what.get() {
+            _ if owner.id.get() == 0 => 0,
+            owner::GROUP => process::getpgrp(),
+            owner::PROCESS => process::getpid(),
+            // The main thread; others come later.
+            _ if owner.id == image.task.pid => process::getpid(),
+            _ => 0,
+        };
+        let set = if id == 0 { Ok(()) } else { raw::set_owner(fd, [owner.what.get(), id]) };
+        if let Err(errno) = set.and_then(|()| raw::fcntl(fd, raw::F_SETSIG, signal as usize)) {
+            warn(format!("cannot set who gets the signals of {}: {errno}", super::shown(&entry.path)));
+        }
+    }
+    for (entry, fd) in files() {
+        let wanted = entry.file.flags.get() & (raw::O_ASYNC | raw::O_PATH) == raw::O_ASYNC;
+        if !wanted || entry.file.kind.get() == file_kind::CLOSED_PEER {
+            continue;
+        }
+        let set = raw::fcntl(fd, raw::F_GETFL, 0)
+            .and_then(|flags| raw::fcntl(fd, raw::F_SETFL, flags | raw::O_ASYNC as usize));
+        if let Err(errno) = set {
+            warn(format!("cannot set O_ASYNC for {}: {errno}", super::shown(&entry.path)));
+        }
+    }
+}
+
+/// Every FILE with the lowest descriptor that refers to it.
+fn lowest_descriptors(image: &Image) -> impl Iterator<Item = (usize, u32)> + use<'_> {
+    let mut seen = vec![false; image.files.len()];
+    image.fds.iter().filter_map(move |fd| {
+        let file = fd.file.get() as usize;
+        let known = std::mem::replace(&mut seen[file], true);
+        (!known).then_some((file, fd.fd.get()))
+    })
+}
+
+/// Descriptors whose signals go to a thread other than the main one, by that thread's id at the checkpoint.
+pub fn owned_by_threads(image: &Image) -> HashMap<u32, Vec<u32>> {
+    let mut owned: HashMap<u32, Vec<u32>> = HashMap::new();
+    for (file, fd) in lowest_descriptors(image) {
+        match owner_of(&image.files[file]) {
+            Some((owner, _)) if owner.what.get() == owner::THREAD && owner.id != image.task.pid => {
+                owned.entry(owner.id.get()).or_default().push(fd);
+            }
+            _ => {}
+        }
+    }
+    owned
+}
