@@ -5,6 +5,7 @@
 
 pub mod failure;
 pub mod files;
+pub mod guards;
 pub mod notices;
 pub mod scratch;
 pub mod select_pages;
@@ -80,6 +81,9 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
     table.classify(&mut notices);
     task::write_mm(&mut stream, &table, task_size, scratch.text)?;
 
+    let guards = guards::find_guards(scratch.guards, scratch.regions, task_size)?;
+    guards::write_guards(&mut stream, guards)?;
+
     files::capture_files(
         &mut stream,
         scratch.fds,
@@ -105,7 +109,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
         // An estimate: zero pages are not written, so that a disk too full for it may still do.
         let _ = crate::sys::fs::fallocate(context.image_fd, resident);
     }
-    let mut selector = select_pages::Selector::new(table.as_slice(), table.names, scratch.regions, watched)?;
+    let mut selector = select_pages::Selector::new(table.as_slice(), table.names, scratch.regions, watched, guards)?;
     write_pages::write_pages(&mut stream, &mut selector, table.as_slice(), scratch.runs, scratch.bounce)?;
     drop(selector);
     notices.write(&mut stream)?;

@@ -7,7 +7,7 @@
 use super::threads::ThreadSlot;
 use super::vmas::VmaSlot;
 use crate::arch::debug_registers::Look;
-use crate::format::memory::PageRun;
+use crate::format::memory::{GuardRange, PageRun};
 use crate::format::{MAX_RECORD, MAX_RUNS};
 use crate::sys::abi::{Iovec, PageRegion, Siginfo};
 use crate::sys::{Errno, process};
@@ -21,6 +21,7 @@ pub const MAX_THREADS: usize = 32 << 10;
 /// Highest pid_max of a 64-bit kernel.
 pub const MAX_TID: usize = 4 << 20;
 const MAX_PENDING: usize = 64 << 10;
+const MAX_GUARDS: usize = 128 << 10;
 pub const MAX_IOV: usize = 1024;
 
 /// A descriptor while its sharing is being found out.
@@ -99,6 +100,7 @@ parts! {
     tids: [u32; MAX_TID / 32],
     runs: [PageRun; MAX_RUNS as usize],
     regions: [PageRegion; 4096],
+    guards: [GuardRange; MAX_GUARDS],
     iov: [Iovec; MAX_IOV],
     /// Texts of notices: code, number, length, text.
     notices: [u8; 256 << 10],

@@ -4,8 +4,9 @@
 #![allow(unsafe_code)] // PAGEMAP_SCAN, and looking at resident memory for zeros.
 
 use super::failure::{Failure, fail};
+use super::guards::is_guarded;
 use super::vmas::VmaSlot;
-use crate::format::memory::{PageRun, vma_flag, vma_kind};
+use crate::format::memory::{GuardRange, PageRun, vma_flag, vma_kind};
 use crate::sys::abi::{PAGE_IS_FILE, PAGE_IS_PFNZERO, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGEMAP_SCAN};
 use crate::sys::abi::{PageRegion, PmScanArg};
 use crate::sys::{Errno, call, fs, nr, process};
@@ -47,6 +48,7 @@ pub struct Selector<'a> {
     names: &'a [u8],
     /// Pages that the program watches by debug registers; 0 for none.
     watched: [usize; 4],
+    guards: &'a [GuardRange],
 }
 
 /// A batch: runs, and which mapping each run lies in is found by its address.
@@ -61,10 +63,12 @@ impl<'a> Selector<'a> {
         names: &'a [u8],
         regions: &'a mut [PageRegion],
         watched: [usize; 4],
+        guards: &'a [GuardRange],
     ) -> Result<Self, Failure> {
         let pagemap = fs::open(b"/proc/thread-self/pagemap\0", fs::O_RDONLY | fs::O_CLOEXEC, 0)
             .map_err(|errno| fail!(errno, "cannot open /proc/thread-self/pagemap"))?;
-        Ok(Selector { vmas, index: 0, at: 0, pagemap: fs::OwnedFd(pagemap), regions, scan: true, names, watched })
+        let pagemap = fs::OwnedFd(pagemap);
+        Ok(Selector { vmas, index: 0, at: 0, pagemap, regions, scan: true, names, watched, guards })
     }
 
     /// Fills `runs` with the next batch. A batch without runs is the end.
@@ -211,7 +215,13 @@ impl<'a> Selector<'a> {
             let (start, stop) = (region.start as usize, region.end as usize);
             let mut at = start;
             while at < stop {
-                let next = if skip_zeros { nonzero_run(at, stop) } else { Some((at, stop)) };
+                let next = if region.categories & PAGE_IS_PRESENT == 0 {
+                    self.unguarded_run(vma, at, stop)
+                } else if skip_zeros {
+                    nonzero_run(at, stop)
+                } else {
+                    Some((at, stop))
+                };
                 let Some((from, to)) = next else { break };
                 let taken = self.push(from, (to - from) / PAGE, runs, batch);
                 at = from + taken * PAGE;
@@ -224,6 +234,20 @@ impl<'a> Selector<'a> {
         }
         self.at = walked;
         Ok(())
+    }
+
+    /// The next pages of `at..stop`, which are not in memory, that lie in no guard region: the page table shows those as
+    /// swapped out, too. Kernels from 6.13 to 6.14 have them but do not tell: there it is tried.
+    fn unguarded_run(&self, vma: &VmaSlot, mut at: usize, stop: usize) -> Option<(usize, usize)> {
+        let guarded = |page| is_guarded(self.guards, page) || readable(vma) && !populate(page, PAGE);
+        while at < stop && guarded(at) {
+            at += PAGE;
+        }
+        let start = at;
+        while at < stop && !guarded(at) {
+            at += PAGE;
+        }
+        (start < at).then_some((start, at))
     }
 
     fn take_shared(&mut self, vma: &VmaSlot, runs: &mut [PageRun], batch: &mut Batch) -> Result<(), Failure> {
@@ -241,7 +265,9 @@ impl<'a> Selector<'a> {
         while self.at < stop {
             let resident = all || core.get((self.at - start) / PAGE).is_some_and(|byte| byte & 1 != 0);
             // What is not there must not be looked at: it would come into being.
-            let wanted = resident && !(readable(vma) && !self.is_watched(self.at) && is_zero_page(self.at));
+            let wanted = resident
+                && !is_guarded(self.guards, self.at)
+                && !(readable(vma) && !self.is_watched(self.at) && is_zero_page(self.at));
             if wanted && self.push(self.at, 1, runs, batch) == 0 {
                 return Ok(());
             }
@@ -300,13 +326,14 @@ impl<'a> Selector<'a> {
             if entry & (PRESENT | SWAPPED) == 0 || (skip_file && entry & FILE != 0) {
                 continue;
             }
+            let categories = if entry & PRESENT != 0 { PAGE_IS_PRESENT } else { 0 };
             let at = (start + i * PAGE) as u64;
             let previous = count.checked_sub(1);
             match previous.and_then(|last| self.regions.get_mut(last)) {
-                Some(last) if last.end == at => last.end += PAGE as u64,
+                Some(last) if last.end == at && last.categories == categories => last.end += PAGE as u64,
                 _ => {
                     if let Some(slot) = self.regions.get_mut(count) {
-                        *slot = PageRegion { start: at, end: at + PAGE as u64, categories: 0 };
+                        *slot = PageRegion { start: at, end: at + PAGE as u64, categories };
                         count += 1;
                     }
                 }

@@ -205,6 +205,17 @@ impl<'a> VmaTable<'a> {
                     slot.end
                 );
             }
+            if slot.flags & vma_flag::USERFAULT != 0 {
+                notice!(
+                    notices,
+                    code::MAPPING_NOT_SAVED,
+                    slot.start as u64,
+                    "the mapping {:#x}-{:#x} is registered with a userfaultfd, which is not restored; after a restart \
+                     its pages that are not there read as zeros and nobody is asked",
+                    slot.start,
+                    slot.end
+                );
+            }
             let alone = |other: &VmaSlot| other.start == slot.start || (other.dev, other.ino) != (slot.dev, slot.ino);
             if slot.kind == vma_kind::ANON_SHARED && slot.shared_kb != 0 && self.as_slice().iter().all(alone) {
                 notice!(

@@ -2,7 +2,7 @@
 
 use super::files::{Fd, File, FileData, data_kind};
 use super::header::{Component, Header, HeaderArch};
-use super::memory::{Mm, Vma};
+use super::memory::{GuardRange, Guards, Mm, Vma};
 use super::notice::Notice;
 use super::reader::{PageData, Record, StoredRun};
 use super::signals::{NSIG, SigAction, SigPending};
@@ -105,6 +105,8 @@ pub struct Image {
     pub mm: Mm,
     pub auxv: Vec<u8>,
     pub vmas: Vec<VmaEntry>,
+    /// In the order of the stream.
+    pub guards: Vec<GuardRange>,
     pub files: Vec<FileEntry>,
     pub fds: Vec<Fd>,
     pub actions: Vec<SigAction>,
@@ -210,6 +212,7 @@ struct Parts {
     runtime: Option<(Runtime, [Vec<u8>; 3])>,
     mm: Option<(Mm, Vec<u8>)>,
     vmas: Vec<VmaEntry>,
+    guards: Vec<GuardRange>,
     files: Vec<FileEntry>,
     fds: Vec<Fd>,
     actions: Option<Vec<SigAction>>,
@@ -300,6 +303,11 @@ impl Parts {
                 let name = fields.bytes(vma.name_len.get())?;
                 fields.end()?;
                 self.vmas.push(VmaEntry { vma, name });
+            }
+            kind::GUARDS => {
+                let head: Guards = fields.take()?;
+                self.guards.extend(fields.list::<GuardRange>(head.count.get())?);
+                fields.end()?;
             }
             kind::PAGES => self.runs.extend_from_slice(&record.runs),
             kind::FILE => {
@@ -449,6 +457,7 @@ impl Parts {
             mm,
             auxv,
             vmas: self.vmas,
+            guards: self.guards,
             files: self.files,
             fds: self.fds,
             actions: self.actions.unwrap_or_default(),

@@ -103,8 +103,9 @@ pub mod vma_flag {
     pub const HUGETLB: u64 = 1 << 13;
     /// The memory cannot be looked at or put back (VM_IO, VM_PFNMAP).
     pub const DEVICE: u64 = 1 << 14;
-    /// A mapping of ours that is not part of the program.
-    pub const ALL: u64 = (1 << 15) - 1;
+    /// Registered with a userfaultfd.
+    pub const USERFAULT: u64 = 1 << 15;
+    pub const ALL: u64 = (1 << 16) - 1;
 
     /// Two-letter names of smaps and the flags that they set.
     pub const SMAPS: &[(&[u8; 2], u64)] = &[
@@ -124,6 +125,9 @@ pub mod vma_flag {
         (b"ht", HUGETLB),
         (b"io", DEVICE),
         (b"pf", DEVICE),
+        (b"um", USERFAULT),
+        (b"uw", USERFAULT),
+        (b"ui", USERFAULT),
     ];
 
     /// Names for people.
@@ -143,8 +147,27 @@ pub mod vma_flag {
         (SEALED, "sealed"),
         (HUGETLB, "hugetlb"),
         (DEVICE, "device"),
+        (USERFAULT, "userfault"),
     ];
 }
+
+/// GUARDS. `count` [`GuardRange`]s follow, ascending.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Guards {
+    pub count: U32,
+    pub reserved: U32,
+}
+const _: () = assert!(size_of::<Guards>() == 8);
+
+/// Pages of a mapping that madvise(MADV_GUARD_INSTALL) has made inaccessible.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct GuardRange {
+    pub start: U64,
+    pub end: U64,
+}
+const _: () = assert!(size_of::<GuardRange>() == 16);
 
 /// PAGES. `runs` [`PageRun`]s follow; then zeros up to `data_offset`, counted from the record's
 /// first byte, which is page-aligned in the file; the pages of all runs; a CRC-32 per run, padded

@@ -90,6 +90,8 @@ pub mod kind {
     pub const VMA: u32 = 402;
     /// Ours: contents of memory.
     pub const PAGES: u32 = 403;
+    /// Ours: guard regions inside mappings.
+    pub const GUARDS: u32 = 404;
     /// Ours: the dispositions of all signals.
     pub const SIGACTIONS: u32 = 601;
     /// Ours: one pending signal.
@@ -119,6 +121,7 @@ pub mod kind {
             MM => "MM",
             VMA => "VMA",
             PAGES => "PAGES",
+            GUARDS => "GUARDS",
             SIGACTIONS => "SIGACTIONS",
             SIGPENDING => "SIGPENDING",
             TAIL => "TAIL",

@@ -59,6 +59,7 @@ pub fn check_image(image: &Image, host: &Host) -> Vec<Problem> {
     check_machine(image, host, &mut problems);
     check_vmas(image, host, &mut problems);
     check_runs(image, &mut problems);
+    check_guards(image, &mut problems);
     check_files(image, &mut problems);
     check_places(image, host, &mut problems);
     for entry in &image.ldt {
@@ -100,6 +101,30 @@ fn check_identities(image: &Image, problems: &mut Problems) {
         let (flags, alone) = (entry.thread.flags.get(), image.threads.len() == 1);
         if flags != flag::EXITED || entry.thread.tid != image.task.pid || alone {
             problems.refuse(kind::THREAD, "flags", flags.into());
+        }
+    }
+}
+
+/// Guard regions are ordered and lie in mappings that continue each other.
+fn check_guards(image: &Image, problems: &mut Problems) {
+    let mut last_end = 0;
+    for range in &image.guards {
+        let (start, end) = (range.start.get(), range.end.get());
+        if start % PAGE != 0 || end % PAGE != 0 || start < last_end || end <= start {
+            problems.refuse(kind::GUARDS, "start", start);
+            continue;
+        }
+        last_end = end;
+        let mut at = start;
+        let first = image.vmas.partition_point(|entry| entry.vma.end.get() <= start);
+        for entry in image.vmas.get(first..).unwrap_or(&[]) {
+            if entry.vma.start.get() > at || at >= end {
+                break;
+            }
+            at = entry.vma.end.get();
+        }
+        if at < end {
+            problems.refuse(kind::GUARDS, "end (it lies in no mapping)", end);
         }
     }
 }
@@ -570,6 +595,10 @@ mod tests {
             let run = image.runs[0];
             image.runs.insert(0, run);
         });
+        for (start, end) in [(0x1000u64, 0x2001u64), (0x1000, 0x1000), (0x7000_0000, 0x7000_1000)] {
+            let range = crate::format::memory::GuardRange { start: U64::new(start), end: U64::new(end) };
+            refused(&["GUARDS"], |image| image.guards.push(range));
+        }
         refused(&["MM", "brk"], |image| image.mm.brk = U64::new(0));
         let (image, mut host) = sample();
         host.task_size = 0x2000;

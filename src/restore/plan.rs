@@ -54,8 +54,9 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
         steps.explain("cannot move the vdso to its place");
         move_mapping(*temporary, vdso.len, vdso.to, steps);
     }
+    restore_guards(inputs, steps);
     for (mapped, entry) in inputs.mapped.iter().zip(&inputs.image.vmas) {
-        restore_attributes(mapped, entry, steps);
+        restore_attributes(inputs.image, mapped, entry, steps);
     }
     steps.explain("cannot set the personality");
     steps.call(nr::PERSONALITY, &[inputs.image.task.personality.get()]);
@@ -185,6 +186,9 @@ fn shared_length(inputs: &Inputs<'_>, first: usize) -> u32 {
     (end - start) as u32
 }
 
+/// Linux 6.13.
+pub const MADV_GUARD_INSTALL: u32 = 102;
+
 /// madvise(2) values by flag.
 const ADVICE: &[(u64, u32)] = &[
     (vma_flag::MADV_RANDOM, 1),
@@ -197,7 +201,16 @@ const ADVICE: &[(u64, u32)] = &[
     (vma_flag::MADV_WIPEONFORK, 18),
 ];
 
-fn restore_attributes(mapped: &Mapped, entry: &VmaEntry, steps: &mut Steps) {
+/// While nothing is locked or sealed, which keeps the kernel from it.
+fn restore_guards(inputs: &Inputs<'_>, steps: &mut Steps) {
+    for range in &inputs.image.guards {
+        let (start, end) = (range.start.get(), range.end.get());
+        steps.explain(&format!("cannot make {start:#x}-{end:#x} a guard region"));
+        steps.call(nr::MADVISE, &[start as u32, (end - start) as u32, MADV_GUARD_INSTALL]);
+    }
+}
+
+fn restore_attributes(image: &Image, mapped: &Mapped, entry: &VmaEntry, steps: &mut Steps) {
     if matches!(mapped.source, Source::Kernel | Source::Nothing) {
         return;
     }
@@ -218,7 +231,14 @@ fn restore_attributes(mapped: &Mapped, entry: &VmaEntry, steps: &mut Steps) {
     }
     if flags & (vma_flag::LOCKED | vma_flag::LOCK_ON_FAULT) != 0 {
         steps.explain(&format!("cannot lock {} in memory (raise ulimit -l)", describe(entry)));
-        steps.call(nr::MLOCK2, &[start, len, u32::from(flags & vma_flag::LOCK_ON_FAULT != 0)]);
+        let args = [start, len, u32::from(flags & vma_flag::LOCK_ON_FAULT != 0)];
+        let range = entry.vma.start.get()..entry.vma.end.get();
+        if image.guards.iter().any(|guard| range.contains(&guard.start.get())) {
+            // Locks what can be locked; its guard pages are an error.
+            steps.attempt(nr::MLOCK2, &args);
+        } else {
+            steps.call(nr::MLOCK2, &args);
+        }
     }
     if flags & vma_flag::SEALED != 0 {
         steps.explain(&format!("cannot seal {}", describe(entry)));

@@ -231,6 +231,7 @@ const STACK: u64 = 4 * PAGE;
 
 /// Finds room for the kernel's pages where neither this process nor the image has anything.
 fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Result<Prepared, String> {
+    check_guards(image)?;
     let own = layout::own_mappings()?;
     let vdso = vdso::plan_vdso(image, source, &own, &mut |len| reserve(image, host, len).ok())?;
     let mut vdso_temporary = Vec::new();
@@ -243,6 +244,23 @@ fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Re
         }
     }
     Ok(Prepared { mapped, vdso, vdso_temporary, mm_map_size: mm_map_size()? })
+}
+
+/// Whether this kernel has guard regions, if the image has.
+fn check_guards(image: &Image) -> Result<(), String> {
+    let Some(guard) = image.guards.first() else { return Ok(()) };
+    let flags = process::MAP_PRIVATE | process::MAP_ANONYMOUS;
+    let len = PAGE as usize;
+    // SAFETY: a page of its own, where the kernel likes, advised and given back.
+    let advised = unsafe {
+        process::mmap(0, len, process::PROT_READ, flags, -1, 0).and_then(|at| {
+            let advised = call!(nr::MADVISE, at, len, plan::MADV_GUARD_INSTALL);
+            process::munmap(at, len)?;
+            advised
+        })
+    };
+    let start = guard.start.get();
+    advised.map(drop).map_err(|errno| format!("this kernel cannot make the guard region at {start:#x}: {errno}"))
 }
 
 /// Asks the kernel whether, and in which layout, it takes the addresses of heap, stack and arguments.

@@ -201,6 +201,8 @@ pub const PAGE_IS_FILE: u64 = 1 << 2;
 pub const PAGE_IS_PRESENT: u64 = 1 << 3;
 pub const PAGE_IS_SWAPPED: u64 = 1 << 4;
 pub const PAGE_IS_PFNZERO: u64 = 1 << 5;
+/// Linux 6.15.
+pub const PAGE_IS_GUARD: u64 = 1 << 8;
 
 #[cfg(test)]
 mod tests {

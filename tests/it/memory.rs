@@ -5,7 +5,7 @@ use crate::common::Spec;
 cycles! {
     heap, mmap_private, mmap_zero, mmap_file_private, mmap_file_deleted, mmap_file_shared,
     mmap_anon_shared, mmap_memfd,
-    mmap_and_fd, stack_grow, mlock_madvise, maps_same,
+    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions,
 }
 
 /// Untouched pages and pages full of zeros are not in the image: mmap_zero has 1152 MB of address
