@@ -99,7 +99,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
     let leader = crate::sys::process::gettid();
     let (looks, watched) =
         threads::look_at_threads(context.threads, leader, scratch.looks, scratch.helper_stack_top, &mut notices);
-    threads::note_credentials(context.threads, &mut notices);
+    threads::note_what_is_unshared(context.threads, &mut notices);
     let looks = scratch.looks.get(..looks).unwrap_or(&[]);
     threads::capture_threads(&mut stream, context.threads, looks, context.rseq, context.cpu, scratch.text)?;
 

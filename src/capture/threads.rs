@@ -255,8 +255,28 @@ pub fn look_at_threads(
     (count, own.map_or([0; 4], |own| own.debug.address.map(|address| address as usize & !4095)))
 }
 
-/// Credentials are a thread's own in the kernel; a restart gives all threads those of the restart.
-pub fn note_credentials(threads: &[ThreadSlot], notices: &mut Notices<'_>) {
+/// What threads usually share, and a thread may have taken for its own: a restart makes all threads share what the
+/// leader has.
+pub fn note_what_is_unshared(threads: &[ThreadSlot], notices: &mut Notices<'_>) {
+    note_credentials(threads, notices);
+    let Some(leader) = threads.first().map(ThreadSlot::tid) else { return };
+    for slot in threads.iter().skip(1).filter(|slot| slot.state().is_some()) {
+        let (files, directory) = process::share_files_and_directory(leader, slot.tid());
+        for (shared, what) in [(files, "open descriptors"), (directory, "a working directory and umask")] {
+            if !shared {
+                notice!(
+                    notices,
+                    code::STATE_NOT_SAVED,
+                    slot.tid().into(),
+                    "thread {} has {what} of its own (unshare or clone), which are not saved",
+                    slot.tid()
+                );
+            }
+        }
+    }
+}
+
+fn note_credentials(threads: &[ThreadSlot], notices: &mut Notices<'_>) {
     let Some(leader) = threads.first().and_then(ThreadSlot::state) else { return };
     for slot in threads {
         let Some(state) = slot.state().filter(|state| state.ids != leader.ids) else { continue };

@@ -171,7 +171,6 @@ impl Quiesced {
             shared: Shared { threads: slots.as_ptr() as usize, count: slots.len(), ..Shared::default() },
             quiesced: Quiesced { slots, count: 0 },
             expected: 0,
-            sent: 0,
             deadline: process::now() + PATIENCE_NS,
         };
         stopping.add_self(frame);
@@ -268,8 +267,6 @@ struct Stopping<'a> {
     quiesced: Quiesced,
     /// Threads that must arrive.
     expected: u32,
-    /// Index from which on slots have not been found parked yet.
-    sent: usize,
     deadline: u64,
 }
 
@@ -283,7 +280,6 @@ impl Stopping<'_> {
         unsafe { slot.state_mut() }.describe_self(&frame);
         slot.stage.store(stage::PARKED, Ordering::Release);
         self.quiesced.count = 1;
-        self.sent = 1;
     }
 
     /// Notes a thread id; false if it was known.
@@ -295,6 +291,13 @@ impl Stopping<'_> {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// The id of a thread that has ended may be a new thread's.
+    fn forget(&mut self, tid: u32) {
+        if let Some(word) = self.tids.get_mut(tid as usize / 32) {
+            *word &= !(1 << (tid % 32));
         }
     }
 
@@ -361,7 +364,10 @@ impl Stopping<'_> {
         let info = Siginfo::queued(STOP_SIGNAL, index as u32, MARK);
         match process::queue_signal(pid, Some(tid), &info) {
             Ok(()) => self.expected += 1,
-            Err(Errno::ESRCH) => slot.stage.store(stage::GONE, Ordering::Release),
+            Err(Errno::ESRCH) => {
+                slot.stage.store(stage::GONE, Ordering::Release);
+                self.forget(tid);
+            }
             Err(errno) => {
                 slot.stage.store(stage::GONE, Ordering::Release);
                 return Err(fail!(errno, "cannot send the stop signal to thread {tid}"));
@@ -388,7 +394,8 @@ impl Stopping<'_> {
     fn look_for_gone(&mut self) -> Result<(), Failure> {
         let pid = process::getpid();
         let late = process::now() > self.deadline;
-        for slot in self.slots.get(self.sent..self.quiesced.count).unwrap_or(&[]) {
+        let slots: &'static [ThreadSlot] = self.slots;
+        for slot in slots.get(1..self.quiesced.count).unwrap_or(&[]) {
             if slot.stage.load(Ordering::Acquire) != stage::SENT {
                 continue;
             }
@@ -399,6 +406,9 @@ impl Stopping<'_> {
                 let to = if gone { stage::GONE } else { stage::EXITED };
                 if slot.stage.compare_exchange(stage::SENT, to, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                     self.expected -= 1;
+                    if gone {
+                        self.forget(tid);
+                    }
                 }
             } else if late {
                 return Err(describe_stuck(tid, self.buf));

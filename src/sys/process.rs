@@ -255,6 +255,16 @@ pub fn futex_wake(word: &core::sync::atomic::AtomicU32, count: u32) {
     let _ = unsafe { call!(nr::FUTEX, word.as_ptr(), FUTEX_WAKE, count) };
 }
 
+/// Whether two threads share their table of descriptors, and working directory, root and umask. `true` where the
+/// kernel does not tell.
+pub fn share_files_and_directory(a: u32, b: u32) -> (bool, bool) {
+    const KCMP_FILES: u32 = 2;
+    const KCMP_FS: u32 = 3;
+    // SAFETY: takes numbers only.
+    let same = |what: u32| unsafe { call!(nr::KCMP, a, b, what, 0, 0) }.map_or(true, |order| order == 0);
+    (same(KCMP_FILES), same(KCMP_FS))
+}
+
 /// Lets others run.
 pub fn yield_cpu() {
     // SAFETY: affects no memory.

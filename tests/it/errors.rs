@@ -59,6 +59,25 @@ fn stuck_thread() {
     job.end("after a restart");
 }
 
+/// What a thread has for itself and no restart gives back is said, with its id.
+#[test]
+fn unshared_by_a_thread() {
+    let Some(mut job) = Spec::new("thread_unshared").start() else { return };
+    let image = job.checkpoint();
+    let told = run_selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
+    assert_success(&told);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let tid = |name: &str| fs::read_to_string(job.path(name)).expect("the thread's id");
+    let own = format!("thread {} has", tid("unshared"));
+    assert!(told.contains(&format!("{own} open descriptors of its own")), "{told}");
+    assert!(told.contains(&format!("{own} a working directory and umask of its own")), "{told}");
+    let user = format!("thread {} has credentials of its own", tid("other_user"));
+    assert_eq!(told.contains(&user), is_root(), "{told}");
+    job.sigkill();
+    job.restart();
+    job.end("after a restart");
+}
+
 #[test]
 fn unwritable_directory_at_start() {
     if !is_root() {
