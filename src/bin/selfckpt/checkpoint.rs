@@ -157,10 +157,12 @@ impl Target {
             let may_pass = process.exe().is_some_and(|exe| exe.file_name() == Some(OsStr::new("selfckpt")));
             return Err(Refusal { text, may_pass });
         }
-        // The loader has not come to the library yet, or the library not to its handler.
+        // The loader has not come to the library yet, or the library not to its handler. While a restart replaces
+        // the address space there is no environment to be seen.
         let preloaded = process
             .variable("LD_PRELOAD")
-            .is_some_and(|value| value.windows(LIBRARY.len()).any(|part| part == LIBRARY.as_bytes()));
+            .is_some_and(|value| value.windows(LIBRARY.len()).any(|part| part == LIBRARY.as_bytes()))
+            || process.has_no_environment();
         match process.runs_library() {
             Ok(true) => {}
             Ok(false) => {

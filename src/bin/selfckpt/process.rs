@@ -117,6 +117,11 @@ impl Process {
             .map(<[u8]>::to_vec)
     }
 
+    /// Whether nothing can be read where the environment was: so it is for a moment of a restart.
+    pub fn has_no_environment(&self) -> bool {
+        std::fs::read(self.dir.join("environ")).map_or(true, |environ| environ.is_empty())
+    }
+
     pub fn exe(&self) -> Option<PathBuf> {
         std::fs::read_link(self.dir.join("exe")).ok()
     }
