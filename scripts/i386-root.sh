@@ -8,7 +8,8 @@
 # programs run with those of the system's libc6-i386. scripts/i386-run starts a program. A second run does nothing.
 set -eu
 
-packages="python3 bc lua5.4 sqlite3 gawk xz-utils guile-3.0 perl gzip bzip2 zstd coreutils dash busybox"
+packages="python3 bc lua5.4 sqlite3 gawk xz-utils guile-3.0 perl gzip bzip2 zstd coreutils dash busybox
+sbcl ruby3.1 povray x264"
 
 say() { echo "selfckpt: $*" >&2; }
 die() { say "$*"; exit 1; }

@@ -5,8 +5,7 @@
 //! scripts/i386-run starts them from build/i386-root. The workloads are in tests/workloads.
 
 use crate::common::{
-    LIMIT, Random, SIGKILL, TempDir, assert_success, gone, images_in, kill, library, run_selfckpt, selfckpt_command,
-    wait_until,
+    LIMIT, Random, SIGKILL, TempDir, gone, images_in, kill, library, run_selfckpt, selfckpt_command, wait_until,
 };
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -25,11 +24,25 @@ struct Program {
     inputs: Vec<(&'static str, Vec<u8>)>,
     /// Files that have to be the same afterwards.
     results: Vec<&'static str>,
+    /// What a result file holds apart from the date, for one that has the date in it.
+    content: fn(Vec<u8>) -> Vec<u8>,
+    prints: bool,
+    /// Not killed after its checkpoints.
+    goes_on: bool,
 }
 
 impl Program {
     fn new(name: &'static str) -> Program {
-        Program { name, args: Vec::new(), env: Vec::new(), inputs: Vec::new(), results: Vec::new() }
+        Program {
+            name,
+            args: Vec::new(),
+            env: Vec::new(),
+            inputs: Vec::new(),
+            results: Vec::new(),
+            content: |all| all,
+            prints: true,
+            goes_on: false,
+        }
     }
 
     fn args(mut self, args: &[&str]) -> Program {
@@ -54,6 +67,18 @@ impl Program {
 
     fn result(mut self, name: &'static str) -> Program {
         self.results.push(name);
+        self
+    }
+
+    /// A program that prints nothing on its standard output and writes this file.
+    fn only_result(mut self, name: &'static str, content: fn(Vec<u8>) -> Vec<u8>) -> Program {
+        self.prints = false;
+        self.content = content;
+        self.result(name)
+    }
+
+    fn goes_on(mut self) -> Program {
+        self.goes_on = true;
         self
     }
 
@@ -84,13 +109,18 @@ impl Program {
         let expected = self.command(&reference, None).status().expect("i386-run");
         let time = begin.elapsed();
         let expected_output = fs::read(reference.join("out")).expect("output");
-        assert!(!expected_output.is_empty(), "{name} prints nothing: {expected}, {}", said(&reference));
+        assert!(!self.prints || !expected_output.is_empty(), "{name} prints nothing: {expected}, {}", said(&reference));
         eprintln!("{name}: {time:?}, {} bytes, {expected}", expected_output.len());
+
+        self.undisturbed(temp.path(), &reference, expected);
 
         let images = temp.path().join("images");
         let mut command = self.command(&run, Some(&library()));
         command.env("LD_PRELOAD", library()).env("SELFCKPT_DIR", &images).env("SELFCKPT_NAME", name);
         let mut child = Running(command.spawn().expect("i386-run"));
+        // From now on the library is there.
+        let lock = images.join(format!("{name}.lock"));
+        assert!(wait_until(|| lock.exists().then_some(())).is_some(), "{name} does not start: {}", said(&run));
         let mut random = Random::new(name);
         let mut moment = |low: u64, high: u64| {
             let microseconds = time.as_micros() as u64 * (low + random.below(high - low)) / 100;
@@ -98,15 +128,13 @@ impl Program {
         };
         for restart in 1..=RESTARTS {
             moment(2, 15);
-            let pid = child.pid().to_string();
-            if let Some(status) = child.0.try_wait().expect("wait") {
-                panic!("{name} ended too early, {status}: {}", said(&run));
+            checkpoint(name, &mut child, &run);
+            assert!(!images_in(&images).is_empty());
+            if self.goes_on {
+                continue;
             }
-            let output = run_selfckpt(&["checkpoint", &pid]);
-            assert_success(&output);
             moment(0, 5);
             child.kill();
-            assert!(!images_in(&images).is_empty());
             let mut command = selfckpt_command();
             command.arg("restart").arg(&images).current_dir("/");
             output_to(&mut command, &run, &format!("restart-{restart}"));
@@ -114,11 +142,40 @@ impl Program {
         }
         let status = child.wait(name, &run);
         assert_eq!(status.code(), expected.code(), "{name}: {status} instead of {expected}: {}", said(&run));
-        same_file(name, &reference, &run, "out");
+        self.compare(&reference, &run);
+    }
+
+    /// Loading the library changes nothing.
+    fn undisturbed(&self, temp: &Path, reference: &Path, expected: ExitStatus) {
+        let dir = temp.join("undisturbed");
+        let mut command = self.command(&dir, Some(&library()));
+        command.env("SELFCKPT_DIR", temp.join("undisturbed-images"));
+        let status = command.status().expect("i386-run");
+        assert_eq!(status.code(), expected.code(), "{} with the library: {status}: {}", self.name, said(&dir));
+        self.compare(reference, &dir);
+    }
+
+    fn compare(&self, reference: &Path, run: &Path) {
+        same_file(self.name, reference, run, "out", |all| all);
         for result in &self.results {
-            same_file(name, &reference, &run, result);
+            same_file(self.name, reference, run, result, self.content);
         }
     }
+}
+
+/// A checkpoint by the command, as soon as the program is there (again) for it.
+fn checkpoint(name: &str, child: &mut Running, run: &Path) {
+    let pid = child.pid().to_string();
+    let output = wait_until(|| {
+        if let Some(status) = child.0.try_wait().expect("wait") {
+            panic!("{name} ended too early, {status}: {}", said(run));
+        }
+        let output = run_selfckpt(&["checkpoint", &pid]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        (!text.contains("has no handler for its checkpoint signal")).then_some(output)
+    });
+    let output = output.unwrap_or_else(|| panic!("{name} takes no checkpoint: {}", said(run)));
+    assert!(output.status.success(), "{name}: {output:?}\n{}", said(run));
 }
 
 fn workload(file: &str) -> PathBuf {
@@ -141,8 +198,10 @@ fn said(dir: &Path) -> String {
     text
 }
 
-fn same_file(program: &str, reference: &Path, run: &Path, file: &str) {
-    let (a, b) = (fs::read(reference.join(file)).expect(file), fs::read(run.join(file)).expect(file));
+fn same_file(program: &str, reference: &Path, run: &Path, file: &str, content: fn(Vec<u8>) -> Vec<u8>) {
+    let read = |dir: &Path| content(fs::read(dir.join(file)).expect(file));
+    let (a, b) = (read(reference), read(run));
+    assert!(file == "out" || !a.is_empty(), "{program}: {file} is empty");
     if a != b {
         let at = a.iter().zip(&b).position(|(x, y)| x != y).unwrap_or(a.len().min(b.len()));
         let (from, to) = (at.saturating_sub(100), (at + 100).min(b.len()));
@@ -217,9 +276,20 @@ fn gawk() {
 /// Compresses bytes that are neither all alike nor all different.
 #[test]
 fn xz() {
+    Program::new("xz").args(&["-6", "-T1", "-c", "text"]).input("text", some_text(3 << 20)).carry();
+}
+
+/// Four threads, each with blocks of its own.
+#[test]
+fn xz_threads() {
+    let program = Program::new("xz").args(&["-6", "-T4", "--block-size=300KiB", "-c", "text"]);
+    program.input("text", some_text(8 << 20)).carry();
+}
+
+fn some_text(len: usize) -> Vec<u8> {
     let mut state = 12345u32;
-    let mut text = Vec::with_capacity(4 << 20);
-    while text.len() < 3 << 20 {
+    let mut text = Vec::with_capacity(len + 100);
+    while text.len() < len {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let word = state >> 18;
         text.extend_from_slice(format!("word {word:x} {} ", word % 97).as_bytes());
@@ -227,7 +297,7 @@ fn xz() {
             text.push(b'\n');
         }
     }
-    Program::new("xz").args(&["-6", "-T1", "-c", "text"]).input("text", text).carry();
+    text
 }
 
 /// Its own collector and code generator. Without parallel marking, which has threads.
@@ -240,4 +310,51 @@ fn guile() {
 #[test]
 fn perl() {
     Program::new("perl").workload("work.pl").carry();
+}
+
+/// Queues, locks, thread-local data, compression without the interpreter's lock.
+#[test]
+fn python3_threads() {
+    Program::new("python3").workload("threads.py").carry();
+}
+
+#[test]
+fn ruby_threads() {
+    Program::new("ruby").args(&["--disable-gems"]).workload("threads.rb").carry();
+}
+
+/// A heap at a fixed address, a write barrier by SIGSEGV, a collector that stops the other threads by signals to each
+/// of them, a thread for finalizers. It uses SIGUSR2 itself.
+#[test]
+fn sbcl_goes_on() {
+    let program = Program::new("sbcl").env("SELFCKPT_SIGNAL", "RTMIN+5").args(&["--script"]);
+    program.workload("work.lisp").goes_on().carry();
+}
+
+#[test]
+fn sbcl_threads_go_on() {
+    let program = Program::new("sbcl").env("SELFCKPT_SIGNAL", "RTMIN+5").args(&["--script"]);
+    program.workload("threads.lisp").goes_on().carry();
+}
+
+/// Three threads render one picture; its header has the date in it, the pixels are compared.
+#[test]
+fn povray() {
+    let scene = format!("+I{}", workload("scene.pov").display());
+    let program =
+        Program::new("povray").args(&[&scene, "+Oout.ppm", "+FP", "+W320", "+H240", "+WT3", "+A0.1", "-J", "-D"]);
+    program.only_result("out.ppm", pixels).carry();
+}
+
+/// What follows the header of a PPM file.
+fn pixels(file: Vec<u8>) -> Vec<u8> {
+    let mut rest = file.as_slice();
+    while let Some(end) = rest.iter().position(|&b| b == b'\n') {
+        let line = rest.get(..end).unwrap_or_default();
+        rest = rest.get(end + 1..).unwrap_or_default();
+        if line == b"255" || line == b"65535" {
+            return rest.to_vec();
+        }
+    }
+    Vec::new()
 }
