@@ -361,7 +361,8 @@ fn differing(image: &File, file: &File, run: &StoredRun, file_offset: u64, out: 
             }
             let (addr, offset) = (run.addr + done + page as u64, run.offset + done + page as u64);
             match out.last_mut() {
-                Some((last, len, _)) if *last + *len == addr => *len += PAGE,
+                // A run may end there and the next one begin: their pages do not stand together in the image.
+                Some((last, len, at)) if *last + *len == addr && *at + *len == offset => *len += PAGE,
                 _ => out.push((addr, PAGE, offset)),
             }
         }
@@ -400,4 +401,32 @@ pub fn read_pages(image: &Image, source: &File, start: u64, end: u64) -> Result<
         }
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of pages, each filled with its byte.
+    fn file_of(name: &str, pages: &[u8]) -> File {
+        let path = std::env::temp_dir().join(format!("selfckpt-memory-{name}-{}", std::process::id()));
+        let content: Vec<u8> = pages.iter().flat_map(|byte| vec![*byte; PAGE as usize]).collect();
+        std::fs::write(&path, content).expect("write");
+        let file = File::open(&path).expect("open");
+        std::fs::remove_file(&path).expect("remove");
+        file
+    }
+
+    #[test]
+    fn runs_that_continue_each_other_are_read_from_two_places() {
+        let image = file_of("image", &[1, 2, 77, 3, 4]);
+        let file = file_of("file", &[0, 0, 0, 4]);
+        let runs = [(0x10000, 2, 0), (0x12000, 2, 3)];
+        let mut reads = Vec::new();
+        for (addr, pages, place) in runs {
+            let run = StoredRun { addr, bytes: pages * PAGE, offset: place * PAGE };
+            differing(&image, &file, &run, addr - 0x10000, &mut reads).expect("pages");
+        }
+        assert_eq!(reads, [(0x10000, 2 * PAGE, 0), (0x12000, PAGE, 3 * PAGE)]);
+    }
 }
