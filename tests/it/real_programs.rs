@@ -358,3 +358,20 @@ fn pixels(file: Vec<u8>) -> Vec<u8> {
     }
     Vec::new()
 }
+
+/// Encodes a moving pattern with several threads.
+#[test]
+fn x264() {
+    let (width, height) = (320usize, 240usize);
+    let mut film = format!("YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420\n").into_bytes();
+    for frame in 0..300usize {
+        film.extend_from_slice(b"FRAME\n");
+        for at in 0..width * height {
+            let (x, y) = (at % width, at / width);
+            film.push(((x + 3 * frame) * (y + frame) / 37 % 220 + 16) as u8);
+        }
+        film.extend((0..width * height / 2).map(|at| (at / 97 + frame) as u8 % 200 + 20));
+    }
+    let program = Program::new("x264").args(&["--threads", "4", "--preset", "slow", "-o", "out.264", "film.y4m"]);
+    program.input("film.y4m", film).only_result("out.264", |all| all).carry();
+}
