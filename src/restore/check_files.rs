@@ -1,7 +1,7 @@
 //! [NORMAL] Whether the FILE, FILE_DATA and FD records make sense. Pure: looks at the image only.
 
 use super::check::Problems;
-use crate::format::files::{EpollTarget, Owner, Socket, Timerfd, data_kind, file_kind, owner, socket_role};
+use crate::format::files::{EpollTarget, Lock, Owner, Socket, Timerfd, data_kind, file_kind, lock, owner, socket_role};
 use crate::format::image::{FileEntry, Image};
 use crate::format::kind;
 use zerocopy::FromBytes;
@@ -38,6 +38,13 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
                 item.data.offset.get() <= 64
                     && Owner::read_from_bytes(&item.bytes).is_ok_and(|owner| owner.what.get() <= owner::GROUP)
             }
+            data_kind::LOCK => Lock::read_from_bytes(&item.bytes).is_ok_and(|lock| {
+                let (start, end) = (lock.start.get(), lock.end.get());
+                (lock::FLOCK..=lock::LEASE).contains(&lock.what.get())
+                    && lock.mode.get() <= 1
+                    && start <= end
+                    && end <= lock::TO_THE_END
+            }),
             data_kind::SEALS => file == file_kind::MEMFD,
             data_kind::PIPE_SIZE => pipe,
             data_kind::PIPE_BYTES | data_kind::PIPE_PACKET => pipe && !item.bytes.is_empty(),

@@ -1,6 +1,7 @@
 //! [NORMAL] The restorer's plan: every system call of the take-over, in order, with its arguments. The
 //! threads have a file of their own.
 
+use super::files::LateLock;
 use super::memory::{Mapped, Source};
 use super::steps::Steps;
 use super::threads;
@@ -10,7 +11,7 @@ use crate::format::image::{Image, VmaEntry};
 use crate::format::memory::vma_flag;
 use crate::format::task::RestartInfo;
 use crate::sys::abi::KernelSigaction;
-use crate::sys::{nr, process};
+use crate::sys::{fs as raw, nr, process};
 use std::os::fd::RawFd;
 use zerocopy::IntoBytes;
 
@@ -25,6 +26,8 @@ pub struct Inputs<'a> {
     pub image_fd: RawFd,
     /// Descriptors that are closed when the memory is in place.
     pub close: &'a [RawFd],
+    /// Locks that the next close of such a file would drop.
+    pub posix_locks: &'a [LateLock],
     pub region: Region,
     pub info: &'a RestartInfo,
     pub task_size: u64,
@@ -63,6 +66,14 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
     restore_mm(inputs, steps);
     for fd in inputs.close {
         steps.attempt(nr::CLOSE, &[*fd as u32]);
+    }
+    for LateLock { fd, path, lock } in inputs.posix_locks {
+        let raw::Flock { mode, whence, start, len, pid } = *lock;
+        let (start, len) = ([start as u32, (start >> 32) as u32], [len as u32, (len >> 32) as u32]);
+        let words = [u32::from(mode) | u32::from(whence) << 16, start[0], start[1], len[0], len[1], pid];
+        let at = steps.bytes(words.as_bytes());
+        steps.explain(&format!("cannot take the lock of fd {fd} on {path} again"));
+        steps.call(nr::FCNTL64, &[*fd, raw::F_SETLK64, at]);
     }
     restore_signals(inputs, steps);
     steps.copy(inputs.info.as_bytes(), inputs.image.runtime.restart_info.get() as u32);

@@ -9,7 +9,7 @@ use crate::format::PAGE;
 use crate::format::image::Image;
 use crate::format::task::RestartInfo;
 use crate::restore::check::{self, Host};
-use crate::restore::files::Files;
+use crate::restore::files::{Files, LateLock};
 use crate::restore::memory::{self, Mapped};
 use crate::restore::steps::Steps;
 use crate::restore::{layout, plan, vdso};
@@ -84,7 +84,7 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
     enter_directory(&image)?;
     let close = files.close_others(&image, lock_fd)?;
     let info = restart_info(&dir, &image, lock_fd, start)?;
-    go(&image, &host, prepared, image_fd, &close, &info)
+    go(&image, &host, prepared, image_fd, (&close, &files.posix_locks), &info)
 }
 
 /// Where the kernel looks for room is settled when a program is executed. A process that was started
@@ -340,7 +340,7 @@ fn go(
     host: &Host,
     prepared: Prepared,
     image_fd: i32,
-    close: &[i32],
+    (close, posix_locks): (&[i32], &[LateLock]),
     info: &RestartInfo,
 ) -> Result<std::convert::Infallible, String> {
     let Prepared { mapped, vdso, vdso_temporary, mm_map_size } = prepared;
@@ -352,6 +352,7 @@ fn go(
         vdso_temporary: &vdso_temporary,
         image_fd,
         close,
+        posix_locks,
         region: plan::Region { start: 0, len: 0 },
         info,
         task_size: host.task_size,

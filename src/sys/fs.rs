@@ -347,3 +347,30 @@ pub fn set_owner(fd: i32, owner: [u32; 2]) -> Result<(), Errno> {
     // SAFETY: `owner` is a struct f_owner_ex.
     unsafe { call!(nr::FCNTL64, fd, F_SETOWN_EX, owner.as_ptr()) }.map(drop)
 }
+
+pub const F_SETLK64: u32 = 13;
+pub const F_OFD_GETLK: u32 = 36;
+pub const F_OFD_SETLK: u32 = 37;
+pub const F_SETLEASE: u32 = 1024;
+/// Kinds of locks: to share, to be alone, none.
+pub const F_RDLCK: u32 = 0;
+pub const F_WRLCK: u32 = 1;
+
+/// `struct flock64` of a 32-bit task: type and whence of two bytes each, start, length, process.
+#[derive(Clone, Copy)]
+#[repr(C, packed(4))]
+pub struct Flock {
+    pub mode: u16,
+    pub whence: u16,
+    pub start: u64,
+    /// 0: up to the end, wherever that will be.
+    pub len: u64,
+    pub pid: u32,
+}
+const _: () = assert!(size_of::<Flock>() == 24);
+
+/// Takes, drops or asks for a lock of a range.
+pub fn lock(fd: i32, op: u32, lock: &mut Flock) -> Result<(), Errno> {
+    // SAFETY: `lock` is a struct flock64.
+    unsafe { call!(nr::FCNTL64, fd, op, &raw mut *lock) }.map(drop)
+}

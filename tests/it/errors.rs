@@ -5,6 +5,7 @@ use crate::common::{
     program, run_selfckpt, selfckpt_command, wait_until,
 };
 use std::fs::{self, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -462,6 +463,33 @@ fn file_is_shorter() {
     fs::write(&data, &kept[..100]).expect("write");
     refused_restart(&mut job, 125, &[text(&data)]);
     fs::write(&data, kept).expect("write");
+    job.restart();
+    job.end("after a restart");
+}
+
+/// Somebody else has locked the file meanwhile: refused, with his pid, and nothing has changed.
+#[test]
+fn file_is_locked() {
+    let mut job = Spec::new("fd_lock").start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    for (name, posix) in [("exclusive", false), ("posix", true), ("ofd", true)] {
+        let path = job.path(name);
+        let file = OpenOptions::new().read(true).write(true).open(&path).expect("the file");
+        if posix {
+            let mut lock: libc::flock = unsafe { std::mem::zeroed() }; // SAFETY: numbers only.
+            (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as i16, 8, 100);
+            // SAFETY: `lock` is a struct flock.
+            assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) }, 0);
+        } else {
+            // SAFETY: takes numbers.
+            assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+        }
+        let pid = format!("process {}", std::process::id());
+        let images = job.images.clone();
+        let output = job.selfckpt(&["restart", text(&images)]);
+        assert_refused(&output, 125, &["fd ", text(&path), &pid]);
+    }
     job.restart();
     job.end("after a restart");
 }

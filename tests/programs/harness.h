@@ -98,8 +98,10 @@ static TEST_UNUSED void test_die(const char *format, ...)
     va_start(args, format);
     int len = vsnprintf(text, sizeof text - 1, format, args);
     va_end(args);
-    text[len < (int)sizeof text - 1 ? len : (int)sizeof text - 2] = '\n';
-    if (write(2, text, strlen(text)) < 0)
+    if (len > (int)sizeof text - 2)
+        len = (int)sizeof text - 2;
+    text[len] = '\n';
+    if (write(2, text, (size_t)len + 1) < 0)
         _exit(98);
     _exit(99);
 }

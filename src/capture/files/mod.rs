@@ -15,6 +15,7 @@
 
 mod device;
 mod event;
+mod lock;
 mod owner;
 mod pipe;
 mod regular;
@@ -293,6 +294,7 @@ fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> R
         };
         saver.stream.record(crate::format::kind::FILE, 0, &file, &[subject.path.as_bytes()])?;
         save(saver, &subject, kind)?;
+        lock::save(saver, &subject, kind)?;
         owner::save(saver, &subject, kind)?;
         written += 1;
     }
@@ -313,17 +315,13 @@ fn classify(subject: &mut Subject<'_>) -> u32 {
 /// Writes what does not fit into FILE.
 fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Result<(), Failure> {
     match kind {
-        file_kind::REGULAR => regular::note_lock(subject.slot.fd, saver.notices),
         file_kind::STREAM => {
             pipe::note_stream(saver, subject);
             if subject.file_type() == S_IFIFO {
                 pipe::save(saver, subject, kind)?;
             }
         }
-        file_kind::DELETED | file_kind::MEMFD => {
-            regular::save_contents(saver, subject, kind)?;
-            regular::note_lock(subject.slot.fd, saver.notices);
-        }
+        file_kind::DELETED | file_kind::MEMFD => regular::save_contents(saver, subject, kind)?,
         file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL => {
             event::save(saver, subject, kind)?;
         }

@@ -2,7 +2,6 @@
 
 use super::{DELETED, Path, Saver, Subject, notice};
 use crate::capture::failure::{Failure, fail};
-use crate::capture::notices::Notices;
 use crate::format::files::{data_kind, file_kind};
 use crate::format::notice::code;
 use crate::sys::abi::{S_IFDIR, S_IFREG, Statx};
@@ -141,20 +140,4 @@ fn copy_data(
         }
     }
     Ok(())
-}
-
-/// Locks are not carried over by this revision; the program's owner is told.
-pub fn note_lock(fd: i32, notices: &mut Notices<'_>) {
-    let path: Text<40> = text!("/proc/thread-self/fdinfo/{fd}\0");
-    let mut buf = [0u8; 1024];
-    let Ok(text) = fs::read_file(path.as_bytes(), &mut buf) else { return };
-    if let Some(lock) = crate::sys::lines::field(text, b"lock") {
-        notice!(
-            notices,
-            code::STATE_NOT_SAVED,
-            fd as u64,
-            "a file lock on fd {fd} is not saved and not held after a restart ({})",
-            Bytes(lock)
-        );
-    }
 }

@@ -52,6 +52,8 @@ pub mod data_kind {
     pub const SEALS: u32 = 2;
     /// Of any kind of FILE: who is told of what happens to it, a [`super::Owner`]; `offset` is the signal, 0 for SIGIO.
     pub const OWNER: u32 = 3;
+    /// A [`super::Lock`] on the file.
+    pub const LOCK: u32 = 4;
     /// `offset` is the capacity of a pipe or FIFO.
     pub const PIPE_SIZE: u32 = 100;
     /// Bytes in flight; `offset` counts from the first one.
@@ -81,6 +83,7 @@ pub mod data_kind {
             CONTENTS => "contents",
             SEALS => "seals",
             OWNER => "owner",
+            LOCK => "lock",
             PIPE_SIZE => "pipe-size",
             PIPE_BYTES => "pipe-bytes",
             PIPE_PACKET => "pipe-packet",
@@ -242,6 +245,44 @@ pub mod socket_end {
     pub const RECEIVED: u32 = 2;
     /// It was reset: the next call of the program says so.
     pub const RESET: u32 = 4;
+}
+
+/// A lock on a file.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Lock {
+    /// One of [`lock`].
+    pub what: U32,
+    /// 0: others may share it, 1: they may not.
+    pub mode: U32,
+    pub start: U64,
+    /// Last byte; [`lock::TO_THE_END`].
+    pub end: U64,
+}
+const _: () = assert!(size_of::<Lock>() == 24);
+
+/// Sorts of locks, for [`Lock::what`].
+pub mod lock {
+    /// flock(2).
+    pub const FLOCK: u32 = 1;
+    /// Of the process (F_SETLK): stands with one FILE of the file by which it can be taken.
+    pub const POSIX: u32 = 2;
+    /// Of the open file description (F_OFD_SETLK).
+    pub const OFD: u32 = 3;
+    /// F_SETLEASE.
+    pub const LEASE: u32 = 4;
+
+    pub const TO_THE_END: u64 = i64::MAX as u64;
+
+    pub fn name(what: u32) -> &'static str {
+        match what {
+            FLOCK => "flock lock",
+            POSIX => "POSIX lock",
+            OFD => "OFD lock",
+            LEASE => "lease",
+            _ => "lock",
+        }
+    }
 }
 
 /// Who gets the signals of a descriptor (F_SETOWN).

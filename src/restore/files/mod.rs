@@ -16,6 +16,7 @@
 
 mod device;
 mod event;
+mod lock;
 mod nameless;
 mod owner;
 mod pipe;
@@ -23,6 +24,7 @@ mod regular;
 mod socket;
 mod stream;
 
+pub use lock::LateLock;
 pub use owner::owned_by_threads;
 
 use crate::format::files::file_kind;
@@ -77,6 +79,11 @@ impl Subject<'_> {
         self.object().flat_map(|entry| &entry.data).collect()
     }
 
+    /// Which of the standard streams it is.
+    fn standard(&self) -> Option<u32> {
+        self.users.iter().copied().find(|&fd| fd <= 2)
+    }
+
     /// Its descriptors, for messages.
     fn fds(&self) -> String {
         self.users.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
@@ -97,6 +104,9 @@ pub struct Files {
     pipes: HashMap<(u64, u64), PipeObject>,
     /// Deleted files and memfds while they are opened: descriptor, mode, seals.
     nameless: HashMap<(u64, u64), (RawFd, u32, u64)>,
+    /// Locks that are taken last.
+    pub posix_locks: Vec<LateLock>,
+    leases: Vec<LateLock>,
     /// Ends of connections within the process, by FILE id, until they are asked for.
     sockets: HashMap<u32, RawFd>,
 }
@@ -123,6 +133,8 @@ impl Files {
             keep: BTreeSet::new(),
             pipes: HashMap::new(),
             nameless: HashMap::new(),
+            posix_locks: Vec::new(),
+            leases: Vec::new(),
             sockets: HashMap::new(),
         };
         if image.runtime.lock_fd.get() as RawFd >= files.floor {
@@ -138,7 +150,11 @@ impl Files {
         }
         files.connect_pairs(image, warn)?;
         for (entry, users) in image.files.iter().zip(&users) {
-            let fd = files.open_one(&Subject { image, source, entry, users, objects: &objects }, inherit, warn)?;
+            let subject = Subject { image, source, entry, users, objects: &objects };
+            let fd = files.open_one(&subject, inherit, warn)?;
+            if !(inherit && subject.standard().is_some()) {
+                files.take_locks(&subject, fd)?;
+            }
             files.fds.push(fd);
         }
         files.close_pipes();
@@ -157,7 +173,7 @@ impl Files {
         inherit: bool,
         warn: &mut dyn FnMut(String),
     ) -> Result<RawFd, String> {
-        let standard = subject.users.iter().copied().find(|&fd| fd <= 2);
+        let standard = subject.standard();
         if let (Some(fd), true) = (standard, inherit) {
             return self.command_stream(fd as RawFd, warn);
         }
@@ -256,6 +272,7 @@ impl Files {
         }
         self.connect_epolls(image, warn)?;
         owner::set_owners(image, warn);
+        self.take_leases(warn);
         Ok(())
     }
 
