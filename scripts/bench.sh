@@ -1,6 +1,7 @@
 #!/bin/sh
-# The benchmark table: pause, time, image size and restart time of programs of 1, 100 and 1000 MB, and what the preload
-# costs at the start of a program. MB is 2^20 bytes; each figure is the median of 3 runs.
+# The benchmark table: pause, time, image size and restart time of programs of 1, 100 and 1000 MB and of 1, 100 and
+# 1000 idle threads, and what the preload costs at the start of a program. MB is 2^20 bytes; each figure is the median
+# of 3 runs.
 #
 #   scripts/bench.sh [DIR]      images are written below DIR (default: build), so DIR names the disk that is measured
 #
@@ -28,6 +29,7 @@ trap 'discard; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 
 gcc -m32 -O1 -pthread -Iinclude -o "$work/memory_fill" tests/programs/memory_fill.c
+gcc -m32 -O1 -pthread -Iinclude -o "$work/thread_many" tests/programs/thread_many.c
 echo 'int main(void) { return 0; }' >"$work/nothing.c"
 gcc -m32 -O1 -o "$work/nothing" "$work/nothing.c"
 
@@ -104,6 +106,47 @@ measure_selfckpt() { # SIZE KIND
     done | tr '\n' ' '
     cat "$work"/restart.[123] | median
     rm -rf "$work/images"
+}
+
+# Idle threads. The restart ends when each of them has answered a broadcast.
+measure_threads() { # NUMBER
+    mkdir "$work/talk"
+    SELFCKPT_DIR=$work/images SELFCKPT_NAME=threads SELFCKPT_LOG=error LD_PRELOAD=$library \
+        "$work/thread_many" "$work/talk" "$1" &
+    pid=$!
+    appears "$work/talk/ready" || die "thread_many is not ready"
+    for run in 1 2 3; do
+        rm -f "$work"/images/*.ckpt
+        "$selfckpt" checkpoint "$pid" --json >"$work/answer.$run" || die "no checkpoint of $1 threads"
+    done
+    image=$(field path "$work/answer.3")
+    for run in 1 2 3; do
+        discard
+        rm -f "$work/talk/result.1"
+        echo restarted >"$work/talk/go.1"
+        begin=$(now)
+        "$selfckpt" restart --quiet "$image" &
+        pid=$!
+        appears "$work/talk/result.1" || die "the $1 threads are not there after the restart"
+        end=$(now)
+        grep -q PASS "$work/talk/result.1" || die "the $1 threads are not the same after the restart"
+        echo $((end - begin - clock)) >"$work/restart.$run"
+    done
+    discard
+    for name in pause_ns bytes; do
+        for run in 1 2 3; do field $name "$work/answer.$run"; done | median
+    done | tr '\n' ' '
+    cat "$work"/restart.[123] | median
+    rm -rf "$work/images" "$work/talk"
+}
+
+appears() { # FILE
+    limit=30000
+    until [ -e "$1" ]; do
+        limit=$((limit - 1))
+        [ $limit -gt 0 ] && [ -e "/proc/$pid" ] || return 1
+        sleep 0.001
+    done
 }
 
 measure_dmtcp() { # SIZE KIND
@@ -217,6 +260,20 @@ cat <<END
 pause: the program stands still; total: until the image is on the disk; MB/s: image by total; restart: from the exec of
 selfckpt restart until the program is back in its system call, the image in the page cache.
 END
+
+# ---- threads ------------------------------------------------------------------------------------------------------
+
+thread_line() { printf '%-24s %9s %9s %9s\n' "$@"; }
+thread_line "idle threads" pause image restart
+thread_columns() { # NUMBER PAUSE BYTES RESTART
+    thread_line "$1" "$(ms "$2")" "$(mb "$3")" "$(ms "$4")"
+}
+for number in 1 100 1000; do
+    measure_threads $number >"$work/figures"
+    # shellcheck disable=SC2046
+    thread_columns $number $(cat "$work/figures")
+done
+echo
 
 # ---- start-up -----------------------------------------------------------------------------------------------------
 

@@ -356,7 +356,13 @@ impl Job {
         if let Some(uid) = self.spec.user {
             command.uid(uid).gid(uid);
         }
-        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        // A program that was just copied is busy while a process that another test forks still has it open.
+        let child = wait_until(|| match command.spawn() {
+            Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => None,
+            result => Some(result),
+        });
+        let child =
+            child.expect("a program that is not busy").unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         self.pid = child.id() as i32;
         self.child = Some(child);
     }

@@ -3,7 +3,10 @@
 use crate::common::{Job, NOBODY, Random, Spec, is_root};
 use std::time::Duration;
 
-cycles! { thread_blocked, thread_mutexes, thread_main_ended, thread_storm }
+cycles! {
+    thread_aio, thread_blocked, thread_ends, thread_main_ended, thread_many, thread_mutexes, thread_own_state, thread_raw,
+    thread_storm, thread_sync,
+}
 
 #[test]
 fn blocked_as_nobody() {
@@ -35,4 +38,24 @@ fn killed_in_a_checkpoint() {
         std::thread::sleep(Duration::from_micros(random.below(20_000)));
         job.sigkill();
     }
+}
+
+/// What a checkpoint of many idle threads costs grows with their number, not with its square.
+#[test]
+fn many_threads_in_proportion() {
+    let pause = |threads: &str| {
+        let mut job = Spec::new("thread_many").arg(threads).start().expect("thread_many is never skipped");
+        let mut best = f64::INFINITY;
+        for _ in 0..3 {
+            job.checkpoint();
+            let status = std::fs::read_to_string(job.images.join("thread_many.status.json")).expect("a status file");
+            let (_, pause) = status.split_once("\"pause_ns\":").expect("pause_ns");
+            let digits: String = pause.trim_start().chars().take_while(char::is_ascii_digit).collect();
+            best = best.min(digits.parse().expect("a number"));
+        }
+        job.end("after the checkpoints");
+        best
+    };
+    let (few, many) = (pause("200"), pause("1600"));
+    assert!(many < 20.0 * few, "1600 threads: {many} ns, 200 threads: {few} ns");
 }
