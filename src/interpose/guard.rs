@@ -18,6 +18,9 @@ pub const SIG_DFL: u32 = 0;
 pub const SIG_IGN: u32 = 1;
 pub const SA_RESETHAND: u32 = 0x8000_0000;
 
+/// SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV.
+const FAULTS: [u32; 5] = [4, 5, 7, 8, 11];
+
 /// An action as the program has set it.
 struct Action {
     handler: AtomicU32,
@@ -117,6 +120,17 @@ pub fn set_action(signal: u32, action: &KernelSigaction) {
     if shared() & bit(signal) != 0 {
         install(signal);
     }
+    if FAULTS.iter().any(|&fault| taken_out(fault) & bit(signal) != 0) {
+        share_if_kept_out(signal);
+    }
+}
+
+/// A handler of the program's for a trigger signal, and one for faults that it keeps the signal out of, are a language
+/// at work, which relies on the mask that it finds inside a handler (SBCL looks at it, and gives up).
+fn share_if_kept_out(signal: u32) {
+    if !matches!(action(signal).handler, SIG_DFL | SIG_IGN) {
+        share(signal);
+    }
 }
 
 /// Gives the kernel the action of a trigger signal: ours, with the manners of the program's if it shares the signal.
@@ -142,6 +156,11 @@ pub fn taken_out(signal: u32) -> u64 {
 pub fn set_taken_out(signal: u32, set: u64) {
     if let Some(place) = TAKEN_OUT.get(signal.wrapping_sub(1) as usize) {
         place.store(set, Relaxed);
+    }
+    for held in
+        (1..=64).filter(|_| FAULTS.contains(&signal)).filter(|&held| set & bit(held) != 0 && shared() & bit(held) == 0)
+    {
+        share_if_kept_out(held);
     }
 }
 
