@@ -5,7 +5,7 @@ use std::time::Duration;
 
 cycles! {
     thread_aio, thread_blocked, thread_ends, thread_main_ended, thread_many, thread_mutexes, thread_own_state, thread_raw,
-    thread_storm, thread_sync,
+    thread_storm, thread_sync, thread_watch,
 }
 
 #[test]
