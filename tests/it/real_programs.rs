@@ -281,7 +281,7 @@ fn xz() {
 
 /// Four threads, each with blocks of its own.
 #[test]
-fn xz_threads() {
+fn xz_four_at_once() {
     let program = Program::new("xz").args(&["-6", "-T4", "--block-size=300KiB", "-c", "text"]);
     program.input("text", some_text(8 << 20)).carry();
 }
@@ -314,12 +314,12 @@ fn perl() {
 
 /// Queues, locks, thread-local data, compression without the interpreter's lock.
 #[test]
-fn python3_threads() {
+fn python3_queues() {
     Program::new("python3").workload("threads.py").carry();
 }
 
 #[test]
-fn ruby_threads() {
+fn ruby() {
     Program::new("ruby").args(&["--disable-gems"]).workload("threads.rb").carry();
 }
 
@@ -331,7 +331,7 @@ fn sbcl_goes_on() {
 }
 
 #[test]
-fn sbcl_threads_go_on() {
+fn sbcl_workers_go_on() {
     let program = Program::new("sbcl").env("SELFCKPT_SIGNAL", "RTMIN+5").args(&["--script"]);
     program.workload("threads.lisp").goes_on().carry();
 }
