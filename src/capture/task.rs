@@ -6,7 +6,7 @@ use super::vmas::VmaTable;
 use super::{Context, Stream};
 use crate::arch::cpu::{Cpu, MAX_COMPONENTS};
 use crate::format::header::{Component, Header};
-use crate::format::task::{Program, Runtime, Task};
+use crate::format::task::{DELETED, Program, Runtime, Task};
 use crate::format::{ARCH_X86_32, MAGIC_HEAD, REV, kind, notice::code};
 use crate::sys::lines::{field, parse_dec, parse_hex, parse_oct};
 use crate::sys::{Errno, fs, process};
@@ -135,24 +135,20 @@ fn capture_program(stream: &mut Stream<'_>, buf: &mut [u8]) -> Result<(), Failur
         .map_err(|errno| fail!(errno, "cannot read the program's path from /proc/thread-self/exe"))?;
     let cwd = fs::readlink(fs::AT_FDCWD, b"/proc/thread-self/cwd\0", &mut cwd)
         .map_err(|errno| fail!(errno, "cannot read the working directory from /proc/thread-self/cwd"))?;
-    if cwd.ends_with(b" (deleted)") {
-        return Err(refuse!(
-            Errno::ENOENT,
-            "the program's working directory has been deleted: {}",
-            crate::sys::text::Bytes(cwd)
-        ));
-    }
+    // The kernel marks a directory that has been removed as gone; one whose name just looks so gets a slash.
+    let gone = fs::stat(b"/proc/thread-self/cwd\0").is_ok_and(|stat| stat.nlink == 0);
+    let slash: &[u8] = if cwd.ends_with(DELETED) && !gone { b"/" } else { b"" };
     let cmdline = fs::read_file(b"/proc/thread-self/cmdline\0", first)
         .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/cmdline"))?;
     let environ = fs::read_file(b"/proc/thread-self/environ\0", second)
         .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/environ"))?;
     let program = Program {
         exe_len: U32::new(exe.len() as u32),
-        cwd_len: U32::new(cwd.len() as u32),
+        cwd_len: U32::new((cwd.len() + slash.len()) as u32),
         cmdline_len: U32::new(cmdline.len() as u32),
         environ_len: U32::new(environ.len() as u32),
     };
-    stream.record(kind::PROGRAM, 0, &program, &[exe, cwd, cmdline, environ])?;
+    stream.record(kind::PROGRAM, 0, &program, &[exe, cwd, slash, cmdline, environ])?;
     Ok(())
 }
 

@@ -29,6 +29,9 @@ pub struct Task {
 }
 const _: () = assert!(size_of::<Task>() == 64);
 
+/// Stands behind the working directory of PROGRAM when that has been removed, as in /proc/self/cwd.
+pub const DELETED: &[u8] = b" (deleted)";
+
 /// PROGRAM. Four byte strings follow in the same record, in the order of the lengths.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

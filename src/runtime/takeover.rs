@@ -7,6 +7,7 @@ use super::{config, lock, period};
 use crate::catalog::{self, Chosen};
 use crate::format::PAGE;
 use crate::format::image::Image;
+use crate::format::task::DELETED;
 use crate::format::task::RestartInfo;
 use crate::restore::check::{self, Host};
 use crate::restore::files::{Files, LateLock};
@@ -16,7 +17,7 @@ use crate::restore::{layout, plan, vdso};
 use crate::restorer::{self, Step};
 use crate::sys::log::log;
 use crate::sys::text::text;
-use crate::sys::{Text, call, fs as raw, nr, process};
+use crate::sys::{Errno, Text, call, fs as raw, nr, process};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -76,12 +77,13 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
     files.finish_nameless();
 
     let prepared = prepare(&image, &source, &host, mapped)?;
-    check_directory(&image)?;
+    enter_directory(&image)?;
 
     // From here on things change, those outside of this process last.
     files.put_in_place(&image, &mut warn)?;
     files.cut_back()?;
-    enter_directory(&image)?;
+    // SAFETY: takes a number and cannot fail.
+    let _ = unsafe { call!(nr::UMASK, image.task.umask.get()) };
     let close = files.close_others(&image, lock_fd)?;
     let info = restart_info(&dir, &image, lock_fd, start)?;
     go(&image, &host, prepared, image_fd, (&close, &files.posix_locks), &info)
@@ -174,24 +176,37 @@ fn take_name(path: &Path, image: &Image) -> Result<(PathBuf, i32), String> {
     Ok((dir, config.lock_fd))
 }
 
-fn check_directory(image: &Image) -> Result<(), String> {
-    let cwd = Path::new(OsStr::from_bytes(&image.cwd));
-    match std::fs::metadata(cwd) {
-        Ok(meta) if meta.is_dir() => Ok(()),
-        Ok(_) => Err(format!("the working directory {} is no directory any more", cwd.display())),
-        Err(error) => Err(format!("the working directory {}: {error}", cwd.display())),
+fn enter_directory(image: &Image) -> Result<(), String> {
+    if let Some(path) = image.cwd.strip_suffix(DELETED) {
+        return enter_removed_directory(path);
     }
+    change_directory(&image.cwd)
+        .map_err(|errno| format!("the working directory {}: {errno}", String::from_utf8_lossy(&image.cwd)))
 }
 
-fn enter_directory(image: &Image) -> Result<(), String> {
-    let mut cwd = image.cwd.clone();
-    cwd.push(0);
+fn change_directory(path: &[u8]) -> Result<(), Errno> {
+    let path = [path, b"\0"].concat();
     // SAFETY: NUL-terminated.
-    unsafe { call!(nr::CHDIR, cwd.as_ptr()) }
-        .map_err(|errno| format!("cannot enter {}: {errno}", String::from_utf8_lossy(&image.cwd)))?;
-    // SAFETY: takes a number and cannot fail.
-    let _ = unsafe { call!(nr::UMASK, image.task.umask.get()) };
-    Ok(())
+    unsafe { call!(nr::CHDIR, path.as_ptr()) }.map(drop)
+}
+
+/// The working directory had been removed: so is the one that is made for it.
+fn enter_removed_directory(path: &[u8]) -> Result<(), String> {
+    let pid = process::getpid();
+    let beside = [path, format!(".selfckpt-{pid}").as_bytes()].concat();
+    let mut last = Errno::ENOENT;
+    for path in [path, &beside, format!("/tmp/.selfckpt-{pid}").as_bytes()] {
+        let with_nul = [path, b"\0"].concat();
+        let entered = raw::mkdir(&with_nul, 0o700).and_then(|()| {
+            let entered = change_directory(path);
+            raw::rmdir(&with_nul).and(entered)
+        });
+        match entered {
+            Ok(()) => return Ok(()),
+            Err(errno) => last = errno,
+        }
+    }
+    Err(format!("cannot make the removed working directory {} again: {last}", String::from_utf8_lossy(path)))
 }
 
 fn restart_info(dir: &Path, image: &Image, lock_fd: i32, start: &Start) -> Result<RestartInfo, String> {

@@ -42,6 +42,12 @@ impl Statx {
         makedev(self.dev_major, self.dev_minor)
     }
 
+    /// When it was made, if the file system knows: what else has its inode's number later has another time.
+    pub fn born(&self) -> Option<StatxTime> {
+        const BTIME: u32 = 0x800;
+        (self.mask & BTIME != 0).then_some(self.btime)
+    }
+
     pub fn rdev(&self) -> u64 {
         makedev(self.rdev_major, self.rdev_minor)
     }
@@ -54,6 +60,7 @@ pub const fn makedev(major: u32, minor: u32) -> u64 {
 
 pub const S_IFMT: u32 = 0o170_000;
 pub const S_IFSOCK: u32 = 0o140_000;
+pub const S_IFLNK: u32 = 0o120_000;
 pub const S_IFREG: u32 = 0o100_000;
 pub const S_IFDIR: u32 = 0o040_000;
 pub const S_IFCHR: u32 = 0o020_000;

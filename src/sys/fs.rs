@@ -144,11 +144,11 @@ pub unsafe fn writev(fd: i32, pieces: &[Iovec]) -> Result<usize, Errno> {
 }
 
 pub fn statx(dir: i32, path: &[u8], flags: u32) -> Result<Statx, Errno> {
-    const BASIC_STATS: u32 = 0x7ff;
+    const BASIC_STATS_AND_BTIME: u32 = 0xfff;
     let path = checked(path)?;
     let mut out = Statx::default();
     // SAFETY: `path` is NUL-terminated, `out` has the size of struct statx.
-    unsafe { call!(nr::STATX, dir, path, flags, BASIC_STATS, &raw mut out) }?;
+    unsafe { call!(nr::STATX, dir, path, flags, BASIC_STATS_AND_BTIME, &raw mut out) }?;
     Ok(out)
 }
 
@@ -315,6 +315,18 @@ pub fn poll_now(fd: i32, events: u16) -> Result<u16, Errno> {
     // SAFETY: `poll` has the size of one struct pollfd.
     unsafe { call!(nr::POLL, poll.as_mut_ptr(), 1, 0) }?;
     Ok((poll[1] >> 16) as u16)
+}
+
+pub fn rmdir(path: &[u8]) -> Result<(), Errno> {
+    let path = checked(path)?;
+    // SAFETY: NUL-terminated.
+    unsafe { call!(nr::RMDIR, path) }.map(drop)
+}
+
+/// Looks at a path itself, even if it is a symbolic link.
+pub fn lstat(path: &[u8]) -> Result<Statx, Errno> {
+    const NOFOLLOW: u32 = 0x100;
+    statx(AT_FDCWD, path, NOFOLLOW)
 }
 
 pub fn mkfifo(path: &[u8], mode: u32) -> Result<(), Errno> {

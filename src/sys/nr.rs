@@ -11,6 +11,7 @@ pub const GETPID: u32 = 20;
 pub const PTRACE: u32 = 26;
 pub const KILL: u32 = 37;
 pub const MKDIR: u32 = 39;
+pub const RMDIR: u32 = 40;
 pub const BRK: u32 = 45;
 pub const IOCTL: u32 = 54;
 pub const UMASK: u32 = 60;

@@ -467,6 +467,61 @@ fn file_is_shorter() {
     job.end("after a restart");
 }
 
+/// Renamed since the checkpoint, as a log that was rotated: found, and said; the new file at its path is left alone.
+#[test]
+fn file_is_renamed() {
+    let mut job = Spec::new("fd_offset").start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let (data, renamed) = (job.path("data"), job.path("data.1"));
+    fs::rename(&data, &renamed).expect("rename");
+    fs::write(&data, "another file").expect("write");
+    job.restart();
+    job.go("after a restart");
+    let said = fs::read_to_string(job.path("restart-1.stderr")).expect("stderr");
+    assert!(said.contains("fd ") && said.contains(text(&renamed)), "the new name is not mentioned: {said:?}");
+    assert_eq!(fs::read(&data).expect("read"), b"another file");
+    job.end("at the end");
+}
+
+/// Another file at the path, of the same length: the command says so.
+#[test]
+fn file_is_another() {
+    let mut job = Spec::new("fd_offset").start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let data = job.path("data");
+    let kept = fs::read(&data).expect("data");
+    fs::remove_file(&data).expect("remove");
+    fs::write(job.path("takes the inode"), "").expect("write");
+    fs::write(&data, &kept).expect("write");
+    job.restart();
+    job.go("after a restart");
+    let said = fs::read_to_string(job.path("restart-1.stderr")).expect("stderr");
+    assert!(said.contains(text(&data)) && said.contains("another file"), "not mentioned: {said:?}");
+    job.end("at the end");
+}
+
+/// A file that may not be opened any more.
+#[test]
+fn file_is_forbidden() {
+    if !is_root() {
+        eprintln!("skipped: needs another user");
+        return;
+    }
+    let mut job = Spec::new("fd_offset").user(NOBODY).start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let data = job.path("data");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o000)).expect("chmod");
+    let images = job.images.clone();
+    let output = job.selfckpt(&["restart", text(&images)]);
+    assert_refused(&output, 125, &["fd ", text(&data), "ermission"]);
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o600)).expect("chmod");
+    job.restart();
+    job.end("after a restart");
+}
+
 /// Somebody else has locked the file meanwhile: refused, with his pid, and nothing has changed.
 #[test]
 fn file_is_locked() {

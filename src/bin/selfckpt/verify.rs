@@ -8,11 +8,12 @@ use selfckpt::format::files::file_kind;
 use selfckpt::format::image::{FileEntry, Image};
 use selfckpt::format::memory::vma_kind;
 use selfckpt::format::reader::PageData;
+use selfckpt::format::task::DELETED;
 use selfckpt::restore::check::{Host, Problem, check_image};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 pub const VERB: Verb = Verb {
     name: "verify",
@@ -45,7 +46,9 @@ fn run(arguments: &Arguments) -> Outcome {
     let mut problems = machine_problems(&image);
     problems.extend(program_problem(&image));
     problems.extend(directory_problem(&image));
-    problems.extend(image.files.iter().filter_map(file_problem));
+    let own_proc = format!("/proc/{}", image.task.pid.get());
+    let files = image.files.iter().filter(|entry| !Path::new(OsStr::from_bytes(&entry.path)).starts_with(&own_proc));
+    problems.extend(files.filter_map(file_problem));
     problems.extend(mapping_problems(&image));
     for problem in &problems {
         let sign = if problem.fatal { "" } else { "warning: " };
@@ -76,6 +79,9 @@ fn program_problem(image: &Image) -> Option<Problem> {
 }
 
 fn directory_problem(image: &Image) -> Option<Problem> {
+    if image.cwd.ends_with(DELETED) {
+        return None; // made again
+    }
     let cwd = Path::new(OsStr::from_bytes(&image.cwd));
     match std::fs::metadata(cwd) {
         Ok(meta) if meta.is_dir() => None,
@@ -110,6 +116,12 @@ fn mapping_problems(image: &Image) -> Vec<Problem> {
 /// Access mode bits of open(2).
 const O_ACCMODE: u32 = 3;
 
+/// The name that an inode has in the directory of a path. A restart looks closer.
+fn find_inode(path: &Path, inode: u64) -> Option<PathBuf> {
+    let mut entries = std::fs::read_dir(path.parent()?).ok()?.flatten();
+    entries.find(|entry| entry.ino() == inode).map(|entry| entry.path())
+}
+
 fn file_problem(entry: &FileEntry) -> Option<Problem> {
     let file = &entry.file;
     let path = Path::new(OsStr::from_bytes(&entry.path));
@@ -119,7 +131,12 @@ fn file_problem(entry: &FileEntry) -> Option<Problem> {
     }
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
-        Err(error) => return Some(fatal(format!("open file {}: {error}", path.display()))),
+        Err(error) => {
+            return Some(match find_inode(path, file.ino.get()) {
+                Some(name) => warning(format!("open file {} is called {} by now", path.display(), name.display())),
+                None => fatal(format!("open file {}: {error}", path.display())),
+            });
+        }
     };
     match kind {
         file_kind::DIRECTORY if !meta.is_dir() => Some(fatal(format!("{} is no directory any more", path.display()))),

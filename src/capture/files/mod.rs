@@ -26,17 +26,15 @@ use super::failure::{Failure, fail, refuse};
 use super::notices::{Notices, notice};
 use super::scratch::FdSlot;
 use crate::format::files::{Fd, File, FileData, file_kind};
+pub use crate::format::task::DELETED;
 use crate::format::{kind, notice::code};
-use crate::sys::abi::{S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, Statx};
+use crate::sys::abi::{S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Statx};
 use crate::sys::lines::parse_dec;
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, process, text::text};
 use zerocopy::little_endian::{U32, U64};
 
 pub type Path = Text<4100>;
-
-/// What /proc/thread-self/fd shows behind the last name of something that has none any more.
-pub const DELETED: &[u8] = b" (deleted)";
 
 /// All descriptors of the program, in two orders.
 #[derive(Clone, Copy)]
@@ -91,7 +89,9 @@ impl Subject<'_> {
 
     /// Whether it can be found again by its path.
     pub fn is_at_its_path(&mut self) -> bool {
-        let found = self.path.as_path().ok_or(Errno::ENAMETOOLONG).and_then(fs::stat);
+        // With O_PATH a link itself can be open.
+        let look = if self.file_type() == S_IFLNK { fs::lstat } else { fs::stat };
+        let found = self.path.as_path().ok_or(Errno::ENAMETOOLONG).and_then(look);
         found.is_ok_and(|found| found.dev() == self.stat.dev() && found.ino == self.stat.ino)
     }
 }
@@ -321,6 +321,7 @@ fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Resu
                 pipe::save(saver, subject, kind)?;
             }
         }
+        file_kind::REGULAR => regular::save_born(saver, subject)?,
         file_kind::DELETED | file_kind::MEMFD => regular::save_contents(saver, subject, kind)?,
         file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL => {
             event::save(saver, subject, kind)?;

@@ -13,6 +13,14 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
         S_IFREG if subject.is_at_its_path() => Some(file_kind::REGULAR),
         S_IFREG if subject.path.as_bytes().first() == Some(&b'/') => Some(classify_nameless(subject)),
         S_IFDIR if subject.is_at_its_path() => Some(file_kind::DIRECTORY),
+        S_IFDIR if subject.stat.nlink == 0 => {
+            let name = *subject.path;
+            let name = name.as_bytes();
+            *subject.path = Path::from_bytes(name.strip_suffix(DELETED).unwrap_or(name));
+            Some(file_kind::DIRECTORY_DELETED)
+        }
+        S_IFREG | S_IFDIR => None,
+        _ if subject.slot.flags & fs::O_PATH != 0 && subject.is_at_its_path() => Some(file_kind::PLACE),
         _ => None,
     }
 }
@@ -140,4 +148,12 @@ fn copy_data(
         }
     }
     Ok(())
+}
+
+/// By what the file can be told from another one that gets its inode's number later.
+pub fn save_born(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), Failure> {
+    match subject.stat.born() {
+        Some(born) => saver.data(subject.slot.file, data_kind::BORN, born.sec as u64, &born.nsec.to_le_bytes()),
+        None => Ok(()),
+    }
 }

@@ -54,6 +54,8 @@ pub mod data_kind {
     pub const OWNER: u32 = 3;
     /// A [`super::Lock`] on the file.
     pub const LOCK: u32 = 4;
+    /// When a regular file was made: `offset` is the second, the bytes are a u32 of nanoseconds.
+    pub const BORN: u32 = 5;
     /// `offset` is the capacity of a pipe or FIFO.
     pub const PIPE_SIZE: u32 = 100;
     /// Bytes in flight; `offset` counts from the first one.
@@ -84,6 +86,7 @@ pub mod data_kind {
             SEALS => "seals",
             OWNER => "owner",
             LOCK => "lock",
+            BORN => "born",
             PIPE_SIZE => "pipe-size",
             PIPE_BYTES => "pipe-bytes",
             PIPE_PACKET => "pipe-packet",
@@ -119,6 +122,10 @@ pub mod file_kind {
     pub const DELETED: u32 = 10;
     /// A memfd, by its contents.
     pub const MEMFD: u32 = 11;
+    /// A directory that has been removed.
+    pub const DIRECTORY_DELETED: u32 = 12;
+    /// A name that was opened with O_PATH, of whatever else than a file or directory: link, socket, device.
+    pub const PLACE: u32 = 13;
     /// An end of a pipe of which this process has both, or whose other end is closed.
     pub const PIPE: u32 = 20;
     /// A FIFO, opened again by path.
@@ -144,6 +151,8 @@ pub mod file_kind {
             CLOSED_PEER => "not saved",
             DELETED => "deleted file",
             MEMFD => "memfd",
+            DIRECTORY_DELETED => "deleted directory",
+            PLACE => "place",
             PIPE => "pipe",
             FIFO => "fifo",
             FIFO_DELETED => "deleted fifo",

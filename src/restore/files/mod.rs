@@ -107,6 +107,8 @@ pub struct Files {
     /// Locks that are taken last.
     pub posix_locks: Vec<LateLock>,
     leases: Vec<LateLock>,
+    /// Names by inode, of directories in which a file was looked for.
+    names: HashMap<Vec<u8>, HashMap<u64, Vec<u8>>>,
     /// Ends of connections within the process, by FILE id, until they are asked for.
     sockets: HashMap<u32, RawFd>,
 }
@@ -135,6 +137,7 @@ impl Files {
             nameless: HashMap::new(),
             posix_locks: Vec::new(),
             leases: Vec::new(),
+            names: HashMap::new(),
             sockets: HashMap::new(),
         };
         if image.runtime.lock_fd.get() as RawFd >= files.floor {
@@ -178,6 +181,8 @@ impl Files {
             return self.command_stream(fd as RawFd, warn);
         }
         match subject.entry.file.kind.get() {
+            file_kind::DIRECTORY_DELETED => self.deleted_directory(subject),
+            file_kind::PLACE => self.place(subject),
             file_kind::REGULAR => self.regular(subject, warn),
             file_kind::DELETED | file_kind::MEMFD => self.nameless(subject),
             file_kind::DIRECTORY => self.directory(subject),
@@ -217,6 +222,7 @@ impl Files {
         &self,
         subject: &Subject<'_>,
         make: &mut dyn FnMut(&[u8]) -> Result<RawFd, Errno>,
+        remove: fn(&[u8]) -> Result<(), Errno>,
     ) -> Result<RawFd, String> {
         let temporary = format!("/tmp/.selfckpt-{}", std::process::id());
         let mut beside = subject.entry.path.clone();
@@ -227,7 +233,7 @@ impl Files {
             match make(&path) {
                 Ok(fd) => {
                     let low = raw::OwnedFd(fd);
-                    let removed = raw::remove(&path);
+                    let removed = remove(&path);
                     let high = self.above(low.0)?;
                     return removed
                         .map(|()| high)

@@ -59,9 +59,18 @@ impl Files {
                 return self.above(low.0);
             }
         }
-        self.make_and_remove(subject, &mut |path| {
-            raw::open(path, raw::O_RDWR | raw::O_CREAT | O_EXCL | raw::O_CLOEXEC, 0o600)
-        })
+        let make = &mut |path: &[u8]| raw::open(path, raw::O_RDWR | raw::O_CREAT | O_EXCL | raw::O_CLOEXEC, 0o600);
+        self.make_and_remove(subject, make, raw::remove)
+    }
+
+    /// A directory without a name: nothing can be in it.
+    pub(super) fn deleted_directory(&self, subject: &Subject<'_>) -> Result<RawFd, String> {
+        let file = &subject.entry.file;
+        let make = &mut |path: &[u8]| {
+            raw::mkdir(path, file.mode.get() & 0o7777)?;
+            raw::open_exactly(path, file.flags.get() & REOPEN | raw::O_CLOEXEC)
+        };
+        self.make_and_remove(subject, make, raw::rmdir)
     }
 
     /// Modes and seals, when every description is open and mappings have what they need.

@@ -89,10 +89,11 @@ impl Files {
         let file = &subject.entry.file;
         let key = (file.dev.get(), file.ino.get());
         if !self.pipes.contains_key(&key) {
-            let both = self.make_and_remove(subject, &mut |path| {
+            let make = &mut |path: &[u8]| {
                 raw::mkfifo(path, 0o600)?;
                 raw::open_exactly(path, raw::O_RDWR | raw::O_NONBLOCK | raw::O_CLOEXEC)
-            })?;
+            };
+            let both = self.make_and_remove(subject, make, raw::remove)?;
             let _ = raw::fchmod(both, file.mode.get() & 0o7777);
             self.fill_pipe(subject, both, warn)?;
             self.pipes.insert(key, PipeObject { read: both, write: both });

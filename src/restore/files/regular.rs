@@ -1,10 +1,14 @@
 //! [NORMAL] Regular files and directories: opened again by path.
 
 use super::{Files, Subject};
+use crate::format::files::data_kind;
 use crate::format::image::FileEntry;
-use crate::sys::abi::{S_IFMT, S_IFREG};
-use crate::sys::fs as raw;
+use crate::sys::abi::{S_IFMT, S_IFREG, Statx};
+use crate::sys::{Errno, fs as raw};
+use std::ffi::OsStr;
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirEntryExt;
 
 /// Flags of F_GETFL that a file is opened with again; the others tell how it was created.
 pub(super) const REOPEN: u32 = raw::O_ACCMODE
@@ -19,26 +23,50 @@ pub(super) const REOPEN: u32 = raw::O_ACCMODE
     | 0o1_000_000 // O_NOATIME
     | 0o4_000_000; // O_SYNC
 
+/// What the process has open of its own directory in /proc is about another process now: that path, for this one.
+/// Threads other than the main one are not there yet; it stands for them.
+fn own_proc_path(subject: &Subject<'_>) -> Option<Vec<u8>> {
+    let own = format!("/proc/{}", subject.image.task.pid.get());
+    let rest = subject.entry.path.strip_prefix(own.as_bytes())?;
+    let pid = std::process::id();
+    let task = rest.strip_prefix(b"/task/").map(|rest| {
+        let end = rest.iter().position(|&b| b == b'/').unwrap_or(rest.len());
+        [format!("/proc/{pid}/task/{pid}").as_bytes(), &rest[end..]].concat()
+    });
+    match rest.first() {
+        None | Some(b'/') => Some(task.unwrap_or_else(|| [format!("/proc/{pid}").as_bytes(), rest].concat())),
+        _ => None,
+    }
+}
+
+fn born(entry: &FileEntry) -> Option<(i64, u32)> {
+    let item = entry.data.iter().find(|item| item.data.what.get() == data_kind::BORN)?;
+    Some((item.data.offset.get() as i64, u32::from_le_bytes(item.bytes.as_slice().try_into().ok()?)))
+}
+
+fn nul(path: &[u8]) -> Vec<u8> {
+    [path, b"\0"].concat()
+}
+
 impl Files {
     pub(super) fn reopen(&self, subject: &Subject<'_>) -> Result<RawFd, String> {
         let mut path = subject.entry.path.clone();
         path.push(0);
-        self.opened(&path, subject.entry.file.flags.get() & REOPEN)
-            .map_err(|errno| format!("fd {}: cannot open {}: {errno}", subject.fds(), subject.path()))
+        let flags = subject.entry.file.flags.get() & REOPEN;
+        let opened = match self.opened(&path, flags) {
+            // It has grown beyond 2 GiB since it was opened without O_LARGEFILE.
+            Err(Errno::EOVERFLOW) => self.opened(&path, flags | raw::O_LARGEFILE),
+            opened => opened,
+        };
+        opened.map_err(|errno| format!("fd {}: cannot open {}: {errno}", subject.fds(), subject.path()))
     }
 
     pub(super) fn regular(&mut self, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
         let file = &subject.entry.file;
+        let entry = self.find_entry(subject, warn);
+        let subject = &Subject { entry: &entry, ..*subject };
         let path = subject.path();
-        // What the process read about itself is about another process now.
-        let own_proc = format!("/proc/{}/", subject.image.task.pid.get());
-        let fd = match path.strip_prefix(&own_proc) {
-            Some(rest) => {
-                let entry = FileEntry { path: format!("/proc/self/{rest}").into_bytes(), ..subject.entry.clone() };
-                self.reopen(&Subject { entry: &entry, ..*subject })?
-            }
-            None => self.reopen(subject)?,
-        };
+        let fd = self.reopen(subject)?;
         let stat = raw::fstat(fd).map_err(|errno| format!("cannot look at {path}: {errno}"))?;
         if u32::from(stat.mode) & S_IFMT != S_IFREG {
             return Err(format!("fd {}: {path} is no longer a regular file", subject.fds()));
@@ -71,8 +99,67 @@ impl Files {
         Ok(fd)
     }
 
+    /// The FILE with the path by which it is found now.
+    fn find_entry(&mut self, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) -> FileEntry {
+        let with_path = |path| FileEntry { path, ..subject.entry.clone() };
+        if let Some(path) = own_proc_path(subject) {
+            return with_path(path);
+        }
+        let file = &subject.entry.file;
+        let Some(born) = born(subject.entry) else { return subject.entry.clone() };
+        let same = |stat: Statx| {
+            stat.dev() == file.dev.get()
+                && stat.ino == file.ino.get()
+                && stat.born().is_some_and(|time| (time.sec, time.nsec) == born)
+        };
+        let here = subject.stat_path();
+        if here.is_ok_and(same) {
+            return subject.entry.clone();
+        }
+        let (fds, path) = (subject.fds(), subject.path());
+        let renamed = self.find_inode(subject).filter(|renamed| raw::lstat(&nul(renamed)).is_ok_and(same));
+        if let Some(renamed) = renamed {
+            warn(format!("fd {fds}: {path} is called {} by now", super::shown(&renamed)));
+            return with_path(renamed);
+        }
+        let unchanged = here.is_ok_and(|stat| {
+            stat.size == file.size.get()
+                && (stat.mtime.sec as u64, stat.mtime.nsec) == (file.mtime.get(), file.mtime_nsec.get())
+        });
+        if here.is_ok() && !unchanged {
+            warn(format!("fd {fds}: {path} is another file than at the checkpoint"));
+        }
+        subject.entry.clone()
+    }
+
+    /// The name that a file's inode has in the directory where the file was.
+    fn find_inode(&mut self, subject: &Subject<'_>) -> Option<Vec<u8>> {
+        let path = &subject.entry.path;
+        let dir = path[..path.iter().rposition(|&b| b == b'/')? + 1].to_vec();
+        let names = self.names.entry(dir.clone()).or_insert_with(|| {
+            let entries = std::fs::read_dir(OsStr::from_bytes(&dir)).into_iter().flatten().flatten();
+            entries.map(|entry| (entry.ino(), entry.file_name().as_bytes().to_vec())).collect()
+        });
+        let name = names.get(&subject.entry.file.ino.get())?;
+        Some([dir.as_slice(), name].concat())
+    }
+
+    /// Something that was opened with O_PATH: the name is what counts.
+    pub(super) fn place(&mut self, subject: &Subject<'_>) -> Result<RawFd, String> {
+        let fd = self.reopen(subject)?;
+        let stat = raw::fstat(fd).map_err(|errno| format!("cannot look at {}: {errno}", subject.path()))?;
+        if u32::from(stat.mode) & S_IFMT != subject.entry.file.mode.get() & S_IFMT {
+            return Err(format!("fd {}: {} is of another kind than at the checkpoint", subject.fds(), subject.path()));
+        }
+        Ok(fd)
+    }
+
     pub(super) fn directory(&mut self, subject: &Subject<'_>) -> Result<RawFd, String> {
-        let entry = subject.entry;
+        let entry = match own_proc_path(subject) {
+            Some(path) => &FileEntry { path, ..subject.entry.clone() },
+            None => subject.entry,
+        };
+        let subject = &Subject { entry, ..*subject };
         let fd = self.reopen(subject)?;
         if entry.file.flags.get() & raw::O_PATH == 0 && entry.file.pos.get() != 0 {
             raw::seek_to(fd, entry.file.pos.get(), 0).map_err(|errno| {
