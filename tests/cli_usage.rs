@@ -454,6 +454,7 @@ fn run_refuses_what_options_cannot_mean() {
         &["--stop-signal", "USR1,"],
         &["--stop-code", "256"],
         &["--children", "keep"],
+        &["--sockets", "maybe"],
         &["--name", "a/b"],
         &["--fresh", "--restart-only"],
     ] {

@@ -42,6 +42,11 @@ pub struct FdSlot {
     /// Number of a socket's own end and of its peer's; 0: none.
     pub end: u64,
     pub peer_end: u64,
+    /// Of a listening UNIX socket: its backlog, and how many wait to be accepted.
+    pub backlog: u32,
+    pub queued: u32,
+    /// Inode of a UNIX socket's name.
+    pub name_ino: u32,
 }
 
 /// A pending signal, and the thread that it is for; 0 for the process.

@@ -56,6 +56,7 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
             data_kind::EPOLL_TARGET => file == file_kind::EPOLL && is_target(&item.bytes, files),
             data_kind::SOCKET => file == file_kind::SOCKET && item.bytes.len() == size_of::<Socket>(),
             data_kind::SOCKET_BYTES => file == file_kind::SOCKET,
+            data_kind::SOCKET_FROM => file == file_kind::SOCKET && item.bytes.len() <= 128,
             data_kind::SOCKET_OPTION => file == file_kind::SOCKET && item.bytes.len() <= 16,
             _ => false,
         };
@@ -90,7 +91,7 @@ fn check_socket(entry: &FileEntry, image: &Image, problems: &mut Problems) {
     if socket.name_len.get() > 128 || socket.peer_name_len.get() > 128 {
         problems.refuse(kind::FILE_DATA, "name length of a socket", socket.name_len.get().into());
     }
-    if socket.role.get() > socket_role::LOST {
+    if socket.role.get() > socket_role::WAITING {
         problems.refuse(kind::FILE_DATA, "role of a socket", socket.role.get().into());
     }
     if socket.role.get() == socket_role::PAIR {
@@ -98,5 +99,10 @@ fn check_socket(entry: &FileEntry, image: &Image, problems: &mut Problems) {
         if !peer.is_some_and(|peer| peer.role.get() == socket_role::PAIR && peer.peer.get() == id) {
             problems.refuse(kind::FILE_DATA, "peer of a socket", socket.peer.get().into());
         }
+    }
+    if socket.role.get() == socket_role::DIRECTED
+        && image.files.get(socket.peer.get() as usize).and_then(socket_of).is_none()
+    {
+        problems.refuse(kind::FILE_DATA, "destination of a socket", socket.peer.get().into());
     }
 }

@@ -93,6 +93,7 @@ pub const GETSOCKNAME: u32 = 367;
 pub const GETPEERNAME: u32 = 368;
 pub const SENDTO: u32 = 369;
 pub const RECVFROM: u32 = 371;
+pub const RECVMSG: u32 = 372;
 pub const MLOCK2: u32 = 376;
 pub const STATX: u32 = 383;
 pub const RSEQ: u32 = 386;

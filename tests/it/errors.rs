@@ -33,6 +33,7 @@ fn wrong_variables() {
         ("SELFCKPT_STOP_CODE", "256"),
         ("SELFCKPT_KEEP", "0"),
         ("SELFCKPT_KEEP", "two"),
+        ("SELFCKPT_SOCKETS", "maybe"),
         ("SELFCKPT_EVERY", "10x"),
         ("SELFCKPT_EVERY", "0"),
         ("SELFCKPT_NAME", "a/b"),

@@ -1,11 +1,22 @@
 //! Sockets: pairs, names, and connections to elsewhere.
 
-use crate::common::{Job, Spec, assert_refused};
+use crate::common::{Job, NOBODY, Spec, assert_refused, is_root};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 cycles! {
-    sock_pair, sock_names,
+    sock_pair, sock_names, sock_unix,
+}
+
+#[test]
+fn as_nobody() {
+    if is_root() {
+        for name in ["sock_pair", "sock_names", "sock_unix"] {
+            if let Some(job) = Spec::new(name).user(NOBODY).start() {
+                job.cycle();
+            }
+        }
+    }
 }
 
 /// The program with three connections to here, see there.
@@ -47,6 +58,7 @@ fn lost_going_on() {
     let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
     let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
     assert!(text.contains("TCP connection to another process"), "{text}");
+    job.go("after a checkpoint");
     job.end("after a checkpoint");
     let mut byte = [0];
     peers[0].read_exact(&mut byte).expect("what the program has sent");
@@ -59,14 +71,18 @@ fn lost_restarted() {
     let Some((mut job, _peers)) = start_lost(None) else { return };
     let image = job.checkpoint();
     job.sigkill();
+    job.rewind(1);
     job.restart();
+    job.go("after a restart");
     let later = job.checkpoint();
-    job.end("after a restart");
-    for path in [&image.path, &later.path] {
-        job.rewind(1);
-        job.restart_from(path, &[], &[]);
-        job.end("after another restart");
-    }
+    job.end("after a checkpoint of a restarted program");
+    job.rewind(2);
+    job.restart_from(&later.path, &[], &[]);
+    job.end("after another restart");
+    job.rewind(1);
+    job.restart_from(&image.path, &[], &[]);
+    job.go("after a restart from the first image");
+    job.end("after a restart from the first image");
 }
 
 #[test]
@@ -74,5 +90,6 @@ fn lost_refused() {
     let Some((mut job, _peers)) = start_lost(Some(("SELFCKPT_SOCKETS", "fail"))) else { return };
     let output = job.selfckpt(&["checkpoint".into(), job.pid().to_string()]);
     assert_refused(&output, 125, &["TCP connection to another process", "SELFCKPT_SOCKETS=reset"]);
+    job.go("after the refusal");
     job.end("after the refusal");
 }

@@ -44,7 +44,11 @@ int main(int argc, char **argv)
     wait_for(fds[2], POLLHUP);
     ready();
     next_round();
-    if (!restarted()) {
+    int gone = restarted();
+    report();
+    next_round();
+    gone |= restarted();
+    if (!gone) {
         socklen_t len = sizeof now;
         EXPECT(getpeername(fds[0], (struct sockaddr *)&now, &len) == 0 && now.sin_port == address.sin_port, "peer");
         EXPECT(send(fds[0], "x", 1, 0) == 1, "send: errno %d", errno);

@@ -20,6 +20,8 @@ mod owner;
 mod pipe;
 mod regular;
 mod socket;
+mod socket_data;
+mod unix_socket;
 
 use super::Stream;
 use super::failure::{Failure, fail, refuse};

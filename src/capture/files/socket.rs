@@ -4,14 +4,16 @@
 //! the peer, which the kernel's socket diagnosis tells (UNIX). What waits is peeked and stays where it is.
 
 use super::{Saver, Subject, Table};
+use crate::arch::frame::{u32_at as word, u64_at};
 use crate::capture::failure::{Failure, fail, refuse};
 use crate::capture::notices::notice;
 use crate::capture::scratch::FdSlot;
 use crate::format::files::{Socket, data_kind, file_kind, socket_end, socket_role};
 use crate::format::notice::code;
 use crate::sys::abi::S_IFSOCK;
-use crate::sys::socket::{self, AF_INET, AF_INET6, AF_UNIX, Address, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET};
-use crate::sys::text::Bytes;
+use crate::sys::socket::{
+    self, AF_INET, AF_INET6, AF_UNIX, Address, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
+};
 use crate::sys::{Errno, fs};
 use zerocopy::little_endian::U32;
 
@@ -49,10 +51,11 @@ const OPTIONS: [(u32, u32); 29] = [
 ];
 
 /// What poll(2) says when the peer has ended.
-const POLLIN: u16 = 1;
-const POLLRDHUP: u16 = 0x2000;
+pub(super) const POLLIN: u16 = 1;
+pub(super) const POLLRDHUP: u16 = 0x2000;
 
 // States of a TCP connection, as TCP_INFO tells them.
+const ESTABLISHED: u8 = 1;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 const TIME_WAIT: u8 = 6;
@@ -62,25 +65,62 @@ const LAST_ACK: u8 = 9;
 const LISTEN: u8 = 10;
 const CLOSING: u8 = 11;
 
-/// Gives each socket of the table the number of its own end and that of its peer's, where it has one. Returns an error
-/// only if the table cannot be read; a kernel without socket diagnosis leaves UNIX sockets without peers.
+/// Gives each socket of the table the number of its own end and that of its peer's, where it has one. A kernel without
+/// socket diagnosis leaves UNIX sockets without peers. Returns how many have an end; `order` is then sorted by it.
 pub fn find_ends(fds: &mut [FdSlot], order: &mut [u32], buf: &mut [u8]) -> usize {
     let mut unix = false;
     for slot in fds.iter_mut().filter(|slot| slot.mode & crate::sys::abi::S_IFMT == S_IFSOCK) {
-        match socket::get_number(slot.fd, SOL_SOCKET, socket::SO_DOMAIN) {
-            Ok(AF_UNIX) => {
+        let fd = slot.fd;
+        let number = |option| socket::get_number(fd, SOL_SOCKET, option).unwrap_or(0);
+        match (number(socket::SO_DOMAIN), number(socket::SO_TYPE)) {
+            (AF_UNIX, _) => {
                 unix = true;
                 slot.end = slot.ino;
             }
-            Ok(AF_INET | AF_INET6) if socket::get_number(slot.fd, SOL_SOCKET, socket::SO_TYPE) == Ok(SOCK_STREAM) => {
-                if let (Ok(name), Ok(peer)) = (socket::name(slot.fd), socket::peer(slot.fd)) {
+            (AF_INET | AF_INET6, SOCK_STREAM) => match (socket::name(fd), socket::peer(fd)) {
+                (Ok(name), Ok(peer)) => {
                     slot.end = connection(&name, &peer);
                     slot.peer_end = connection(&peer, &name);
                 }
-            }
+                (Ok(name), _) if number(socket::SO_ACCEPTCONN) != 0 => slot.end = listening_end(&name),
+                _ => {}
+            },
+            (AF_INET | AF_INET6, SOCK_DGRAM) => slot.end = socket::name(fd).map_or(0, |name| datagram_end(&name)),
             _ => {}
         }
     }
+    let mut count = sort_by_end(fds, order);
+    if unix {
+        let order = order.get(..count).unwrap_or(&[]);
+        // Without an answer every UNIX socket counts as one whose peer is elsewhere, and a notice says so.
+        let _ = super::unix_socket::for_each(buf, &mut |found| {
+            let end = |at: &u32| fds.get(*at as usize).map_or(0, |slot| slot.end);
+            let mut at = order.partition_point(|at| end(at) < found.ino);
+            while let Some(slot) = order.get(at).and_then(|&at| fds.get_mut(at as usize)) {
+                if slot.end != found.ino {
+                    break;
+                }
+                slot.peer_end = found.peer;
+                slot.backlog = found.backlog;
+                slot.queued = found.queued;
+                slot.name_ino = found.name_ino;
+                at += 1;
+            }
+        });
+        // Nobody is the peer of a listening socket: it is looked for by its name.
+        for slot in fds.iter_mut().filter(|slot| slot.end != 0 && slot.end == slot.ino) {
+            if socket::get_number(slot.fd, SOL_SOCKET, socket::SO_ACCEPTCONN).is_ok_and(|accepts| accepts != 0) {
+                slot.end = socket::name(slot.fd).map_or(0, |name| listening_end(&name));
+            }
+        }
+    }
+    if unix {
+        count = sort_by_end(fds, order);
+    }
+    count
+}
+
+fn sort_by_end(fds: &[FdSlot], order: &mut [u32]) -> usize {
     let mut count = 0;
     for (slot, at) in fds.iter().zip(0u32..) {
         if slot.end != 0 {
@@ -92,99 +132,66 @@ pub fn find_ends(fds: &mut [FdSlot], order: &mut [u32], buf: &mut [u8]) -> usize
     }
     let order = order.get_mut(..count).unwrap_or(&mut []);
     order.sort_unstable_by_key(|&at| fds.get(at as usize).map_or(0, |slot| slot.end));
-    if unix {
-        // Without an answer every UNIX socket counts as one whose peer is elsewhere, and a notice says so.
-        let _ = for_each_unix_socket(buf, &mut |ino, peer| {
-            let end = |at: &u32| fds.get(*at as usize).map_or(0, |slot| slot.end);
-            let mut at = order.partition_point(|at| end(at) < ino);
-            while let Some(slot) = order.get(at).and_then(|&at| fds.get_mut(at as usize)) {
-                if slot.end != ino {
-                    break;
-                }
-                slot.peer_end = peer;
-                at += 1;
-            }
-        });
-    }
     count
 }
 
-/// A number for one end of a connection: a hash of both addresses, the way one of its ends sees it. IPv4 addresses
-/// are the same in IPv6 sockets. The highest bit keeps it apart from inodes.
-fn connection(name: &Address, peer: &Address) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut add = |bytes: &[u8]| {
-        for &byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
-    for address in [name, peer] {
-        // sockaddr_in: family, port, address. sockaddr_in6: family, port, flow, address (16).
-        add(address.bytes.get(2..4).unwrap_or(&[]));
-        match address.bytes.first() {
-            Some(2) => {
-                add(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
-                add(address.bytes.get(4..8).unwrap_or(&[]));
-            }
-            _ => add(address.bytes.get(8..24).unwrap_or(&[])),
-        }
-    }
-    hash | 1 << 63
+// The two highest bits keep the numbers of different sorts apart; inodes have neither.
+const CONNECTION: u64 = 1 << 63;
+const LISTENING: u64 = 1 << 62;
+const DATAGRAM: u64 = CONNECTION | LISTENING;
+
+/// The number of a listening socket: by its port (TCP) or its name (UNIX).
+pub(super) fn listening_end(name: &Address) -> u64 {
+    let unix = name.bytes.first() == Some(&1);
+    let key = if unix { name.as_bytes() } else { name.bytes.get(2..4).unwrap_or(&[]) };
+    let mut hash = Hash::new();
+    hash.add(key);
+    hash.0 >> 2 | LISTENING
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    crate::arch::frame::u32_at(bytes, at)
-}
-
-fn half(bytes: &[u8], at: usize) -> usize {
-    match bytes.get(at..at + 2) {
-        Some(&[low, high]) => usize::from(u16::from_le_bytes([low, high])),
+/// The number of a UDP socket: by its port.
+pub(super) fn datagram_end(name: &Address) -> u64 {
+    match name.bytes.get(2..4) {
+        Some(&[high, low]) => u64::from(u16::from_be_bytes([high, low])) | DATAGRAM,
         _ => 0,
     }
 }
 
-/// Inode and peer's inode (0: none) of every connected UNIX socket of the network namespace, by NETLINK_SOCK_DIAG.
-fn for_each_unix_socket(buf: &mut [u8], each: &mut dyn FnMut(u64, u64)) -> Result<(), Errno> {
-    const NETLINK_SOCK_DIAG: u32 = 4;
-    const NLMSG_DONE: usize = 3;
-    const NLMSG_ERROR: usize = 2;
-    const UNIX_DIAG_PEER: usize = 2;
-    // nlmsghdr: length, type SOCK_DIAG_BY_FAMILY, flags REQUEST|DUMP, sequence, port; unix_diag_req: family,
-    // protocol, states (all), inode, show PEER, cookie.
-    const REQUEST: [u32; 10] = [40, 20 | 0x301 << 16, 1, 0, AF_UNIX, u32::MAX, 0, 4, u32::MAX, u32::MAX];
-    let netlink = socket::socket(socket::AF_NETLINK, socket::SOCK_RAW, NETLINK_SOCK_DIAG)?;
-    let mut request = [0u8; 40];
-    for (place, value) in request.chunks_exact_mut(4).zip(REQUEST) {
-        place.copy_from_slice(&value.to_le_bytes());
+/// FNV-1a.
+struct Hash(u64);
+
+impl Hash {
+    fn new() -> Hash {
+        Hash(0xcbf2_9ce4_8422_2325)
     }
-    socket::send(netlink.0, &request)?;
-    loop {
-        let n = socket::receive(netlink.0, buf, 0)?;
-        let mut rest = buf.get(..n).unwrap_or(&[]);
-        while rest.len() >= 16 {
-            let len = (word(rest, 0) as usize).clamp(16, rest.len());
-            let (message, next) = rest.split_at(len);
-            match half(message, 4) {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => return Err(Errno((word(message, 16) as i32).wrapping_neg())),
-                _ => {}
-            }
-            // unix_diag_msg: family, type, state, pad, inode, cookie; then attributes.
-            let mut attributes = message.get(32..).unwrap_or(&[]);
-            while attributes.len() >= 4 {
-                let size = half(attributes, 0).clamp(4, attributes.len());
-                if half(attributes, 2) == UNIX_DIAG_PEER {
-                    each(u64::from(word(message, 20)), u64::from(word(attributes, 4)));
-                }
-                attributes = attributes.get(size.next_multiple_of(4)..).unwrap_or(&[]);
-            }
-            rest = next;
+
+    fn add(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 }
 
+/// A number for one end of a connection: a hash of both addresses, the way one of its ends sees it. IPv4 addresses
+/// are the same in IPv6 sockets.
+fn connection(name: &Address, peer: &Address) -> u64 {
+    let mut hash = Hash::new();
+    for address in [name, peer] {
+        // sockaddr_in: family, port, address. sockaddr_in6: family, port, flow, address (16).
+        hash.add(address.bytes.get(2..4).unwrap_or(&[]));
+        match address.bytes.first() {
+            Some(2) => {
+                hash.add(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+                hash.add(address.bytes.get(4..8).unwrap_or(&[]));
+            }
+            _ => hash.add(address.bytes.get(8..24).unwrap_or(&[])),
+        }
+    }
+    hash.0 >> 2 | CONNECTION
+}
+
 /// The other end, if it is in the process.
-fn peer_of<'a>(slot: &FdSlot, table: Table<'a>) -> Option<&'a FdSlot> {
+pub(super) fn peer_of<'a>(slot: &FdSlot, table: Table<'a>) -> Option<&'a FdSlot> {
     let peer = table.of_end(slot.peer_end)?;
     (peer.peer_end == slot.end && peer.file != slot.file).then_some(peer)
 }
@@ -194,25 +201,36 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
         return None;
     }
     let slot = subject.slot;
-    let standard = slot.fd <= 2 && slot.peer_end != 0 && peer_of(slot, subject.table).is_none();
-    if standard {
+    let number = |option| socket::get_number(slot.fd, SOL_SOCKET, option).unwrap_or(0);
+    let (domain, kind) = (number(socket::SO_DOMAIN), number(socket::SO_TYPE));
+    let outside = match domain {
+        AF_UNIX => super::unix_socket::leads_outside(slot, subject.table),
+        _ => slot.peer_end != 0 && peer_of(slot, subject.table).is_none(),
+    };
+    // Given by whoever has started the program: inetd, or somebody with a pair without names.
+    if outside && (slot.fd <= 2 || domain == AF_UNIX && socket::peer(slot.fd).is_ok_and(|peer| peer.len <= 2)) {
         return Some(file_kind::STREAM);
     }
-    let number = |option| socket::get_number(slot.fd, SOL_SOCKET, option).unwrap_or(0);
-    let known = match (number(socket::SO_DOMAIN), number(socket::SO_TYPE), number(socket::SO_PROTOCOL)) {
+    let known = match (domain, kind, number(socket::SO_PROTOCOL)) {
         (AF_INET | AF_INET6, SOCK_STREAM, socket::IPPROTO_TCP) => true,
         (AF_INET | AF_INET6, SOCK_DGRAM, socket::IPPROTO_UDP) => true,
-        // A UNIX socket without names and with its peer here, or whose peer has gone.
-        (AF_UNIX, SOCK_STREAM, _) => {
-            let connected = socket::peer(slot.fd).is_ok();
-            let named = socket::name(slot.fd).is_ok_and(|name| name.len > 2)
-                || socket::peer(slot.fd).is_ok_and(|peer| peer.len > 2);
-            let gone = connected && fs::poll_now(slot.fd, 0).is_ok_and(|got| got & fs::POLLHUP != 0);
-            !named && (gone || !connected || peer_of(slot, subject.table).is_some())
-        }
+        (AF_UNIX, SOCK_STREAM | SOCK_DGRAM | SOCK_SEQPACKET, _) => true,
         _ => false,
     };
     known.then_some(file_kind::SOCKET)
+}
+
+/// What a socket is to the others.
+pub(super) struct State {
+    pub role: u32,
+    pub peer: u32,
+    pub ended: u32,
+    pub backlog: u32,
+    pub name_mode: u32,
+}
+
+impl State {
+    pub const SINGLE: State = State { role: socket_role::SINGLE, peer: u32::MAX, ended: 0, backlog: 0, name_mode: 0 };
 }
 
 pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), Failure> {
@@ -223,96 +241,106 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     let (domain, kind) = (number(socket::SO_DOMAIN)?, number(socket::SO_TYPE)?);
     let name = socket::name(fd).map_err(failed)?;
     let peer_name = socket::peer(fd).unwrap_or(Address::NONE);
-    let peer = peer_of(slot, subject.table);
     let polled = fs::poll_now(fd, POLLIN | POLLRDHUP).map_err(failed)?;
-    let (mut role, mut ended, mut backlog) = (socket_role::SINGLE, 0, 0);
-    if domain == AF_UNIX {
-        // Without an address in common this is a pair, one whose peer has gone, or one that was never connected.
-        if peer_name.len != 0 {
-            role = if peer.is_some() { socket_role::PAIR } else { socket_role::LOST };
-        }
-        if polled & POLLRDHUP != 0 {
-            ended |= socket_end::RECEIVED;
-        }
-        if polled & fs::POLLERR != 0 {
-            ended |= socket_end::RESET;
-        }
-        let peer_told = |other: &FdSlot| fs::poll_now(other.fd, POLLRDHUP).is_ok_and(|got| got & POLLRDHUP != 0);
-        if peer.is_some_and(peer_told) {
-            ended |= socket_end::SENT;
-        }
-    } else if kind == SOCK_STREAM {
-        let mut info = [0u8; 32];
-        socket::get_option(fd, socket::IPPROTO_TCP, socket::TCP_INFO, &mut info).map_err(failed)?;
-        let state = info.first().copied().unwrap_or(0);
-        role = match state {
-            LISTEN => socket_role::LISTENING,
-            CLOSED if polled & POLLRDHUP == 0 => socket_role::SINGLE,
-            _ if peer.is_some() => socket_role::PAIR,
-            _ => socket_role::LOST,
-        };
-        if state == LISTEN {
-            // tcpi_sacked is the backlog of a listening socket.
-            backlog = word(&info, 28);
-        }
-        if matches!(state, FIN_WAIT1 | FIN_WAIT2 | TIME_WAIT | CLOSED | LAST_ACK | CLOSING) && role != 0 {
-            ended |= socket_end::SENT;
-        }
-        if matches!(state, CLOSE_WAIT | LAST_ACK | CLOSING | TIME_WAIT | CLOSED) && role != 0 {
-            ended |= socket_end::RECEIVED;
-        }
-        // A pending error is the program's: it can be seen here, but not read without taking it away.
-        if role == socket_role::LOST && polled & fs::POLLERR != 0 {
-            ended = socket_end::RESET;
-        } else if role == socket_role::LOST && ended & socket_end::RECEIVED == 0 {
-            ended |= socket_end::RESET;
-        }
-        let on_the_way = peer.filter(|_| role == socket_role::PAIR).map_or(0, |peer| on_the_way(fd, peer.fd));
-        if on_the_way != 0 {
-            return Err(refuse!(
-                Errno::EAGAIN,
-                "fd {fd} is a TCP connection within the process that is so full that {on_the_way} bytes wait on the \
-                 sending side, where they cannot be read"
-            ));
-        }
-        if role == socket_role::LOST && !matches!(state, CLOSED | LAST_ACK | CLOSING) {
-            note_lost(saver, fd, "TCP connection to another process")?;
-        }
-    }
+    let state = match (domain, kind) {
+        (AF_UNIX, _) => super::unix_socket::state(saver, subject, kind, &name, &peer_name, polled)?,
+        (_, SOCK_STREAM) => tcp_state(saver, subject, &peer_name, polled)?,
+        _ => State::SINGLE,
+    };
     let head = Socket {
         domain: U32::new(domain),
         kind: U32::new(kind),
         protocol: U32::new(number(socket::SO_PROTOCOL)?),
-        role: U32::new(role),
-        peer: U32::new(peer.filter(|_| role == socket_role::PAIR).map_or(u32::MAX, |peer| peer.file)),
-        ended: U32::new(ended),
-        backlog: U32::new(backlog),
+        role: U32::new(state.role),
+        peer: U32::new(state.peer),
+        ended: U32::new(state.ended),
+        backlog: U32::new(state.backlog),
         name_len: U32::new(name.len as u32),
         peer_name_len: U32::new(peer_name.len as u32),
-        reserved: U32::new(0),
+        name_mode: U32::new(state.name_mode),
         name: name.bytes,
         peer_name: peer_name.bytes,
     };
     saver.data(slot.file, data_kind::SOCKET, 0, zerocopy::IntoBytes::as_bytes(&head))?;
     save_options(saver, subject)?;
-    match (role, kind) {
-        (socket_role::PAIR | socket_role::LOST, SOCK_STREAM) => save_bytes(saver, subject),
-        (_, SOCK_DGRAM) if polled & POLLIN != 0 => {
-            notice!(
-                saver.notices,
-                code::STATE_NOT_SAVED,
-                fd as u64,
-                "the datagrams that wait in fd {fd} ({}) are not saved",
-                Bytes(subject.path.as_bytes())
-            );
-            Ok(())
-        }
+    if kind != SOCK_STREAM {
+        return super::socket_data::save_messages(saver, subject, domain, kind, polled);
+    }
+    match state.role {
+        socket_role::PAIR | socket_role::LOST => super::socket_data::save_bytes(saver, subject),
         _ => Ok(()),
     }
 }
 
+fn tcp_state(
+    saver: &mut Saver<'_, '_, '_>,
+    subject: &Subject<'_>,
+    peer_name: &Address,
+    polled: u16,
+) -> Result<State, Failure> {
+    let (slot, fd) = (subject.slot, subject.slot.fd);
+    let peer = peer_of(slot, subject.table);
+    let info = tcp_info(fd);
+    let tcp_state = info.first().copied().unwrap_or(0);
+    let mut state = State::SINGLE;
+    state.role = match tcp_state {
+        LISTEN => socket_role::LISTENING,
+        CLOSED if polled & POLLRDHUP == 0 => socket_role::SINGLE,
+        _ if peer.is_some() => socket_role::PAIR,
+        // Nothing may have been sent: it cannot be seen before somebody accepts it.
+        ESTABLISHED if waits_to_be_accepted(subject, peer_name) && u64_at(&info, BYTES_SENT) == 0 => {
+            socket_role::WAITING
+        }
+        _ => socket_role::LOST,
+    };
+    match (state.role, peer) {
+        (socket_role::SINGLE | socket_role::WAITING, _) => return Ok(state),
+        (socket_role::LISTENING, _) => {
+            // tcpi_sacked is the backlog of a listening socket.
+            state.backlog = word(&info, 28);
+            note_queue(saver, fd, word(&info, 24));
+            return Ok(state);
+        }
+        (socket_role::PAIR, Some(peer)) => {
+            state.peer = peer.file;
+            let missing = on_the_way(&info, peer.fd);
+            if missing != 0 {
+                return Err(refuse!(
+                    Errno::EAGAIN,
+                    "fd {fd} is a TCP connection within the process that is so full that {missing} bytes wait on the \
+                     sending side, where they cannot be read"
+                ));
+            }
+        }
+        _ => {}
+    }
+    if matches!(tcp_state, FIN_WAIT1 | FIN_WAIT2 | TIME_WAIT | CLOSED | LAST_ACK | CLOSING) {
+        state.ended |= socket_end::SENT;
+    }
+    if matches!(tcp_state, CLOSE_WAIT | LAST_ACK | CLOSING | TIME_WAIT | CLOSED) {
+        state.ended |= socket_end::RECEIVED;
+    }
+    if state.role == socket_role::LOST {
+        // A pending error is the program's: it can be seen here, but not read without taking it away.
+        if polled & fs::POLLERR != 0 {
+            state.ended = socket_end::RESET;
+        } else if state.ended & socket_end::RECEIVED == 0 {
+            state.ended |= socket_end::RESET;
+        }
+        if !matches!(tcp_state, CLOSED | LAST_ACK | CLOSING) {
+            note_lost(saver, fd, "TCP connection to another process")?;
+        }
+    }
+    Ok(state)
+}
+
+/// Whether a socket is connected to a listening one of the process, though nobody has its other end.
+pub(super) fn waits_to_be_accepted(subject: &Subject<'_>, peer_name: &Address) -> bool {
+    subject.table.of_end(listening_end(peer_name)).is_some()
+}
+
 /// A connection that a restart cannot bring back: a notice, or a refusal if that is asked for.
-fn note_lost(saver: &mut Saver<'_, '_, '_>, fd: i32, what: &str) -> Result<(), Failure> {
+pub(super) fn note_lost(saver: &mut Saver<'_, '_, '_>, fd: i32, what: &str) -> Result<(), Failure> {
     if saver.refuse_sockets {
         return Err(refuse!(
             Errno::EOPNOTSUPP,
@@ -328,20 +356,37 @@ fn note_lost(saver: &mut Saver<'_, '_, '_>, fd: i32, what: &str) -> Result<(), F
     Ok(())
 }
 
-/// Bytes that were written to `fd` and have not arrived at `peer`. What has arrived may be acknowledged later, so that
-/// SIOCOUTQ would tell too much.
-fn on_the_way(fd: i32, peer: i32) -> u64 {
-    // struct tcp_info: bytes_received at 128, notsent_bytes at 144, bytes_sent at 200, bytes_retrans at 208.
-    let info = |fd| {
-        let mut info = [0u8; 216];
-        let _ = socket::get_option(fd, socket::IPPROTO_TCP, socket::TCP_INFO, &mut info);
-        info
-    };
-    let (from, to) = (info(fd), info(peer));
-    let number = |at| crate::arch::frame::u64_at(&from, at);
-    let sent = u64::from(word(&from, 144)) + number(200).saturating_sub(number(208));
+/// Connections that nobody has accepted.
+pub(super) fn note_queue(saver: &mut Saver<'_, '_, '_>, fd: i32, queued: u32) {
+    if queued != 0 {
+        notice!(
+            saver.notices,
+            code::STATE_NOT_SAVED,
+            fd as u64,
+            "{queued} connections wait to be accepted on fd {fd}; those from other processes are lost"
+        );
+    }
+}
+
+// Places in struct tcp_info.
+const BYTES_RECEIVED: usize = 128;
+const NOT_SENT: usize = 144;
+const BYTES_SENT: usize = 200;
+const BYTES_RETRANSMITTED: usize = 208;
+
+fn tcp_info(fd: i32) -> [u8; 216] {
+    let mut info = [0u8; 216];
+    // What an older kernel does not tell stays zero.
+    let _ = socket::get_option(fd, socket::IPPROTO_TCP, socket::TCP_INFO, &mut info);
+    info
+}
+
+/// Bytes that were written to the socket with this `info` and have not arrived at `peer`. What has arrived may be
+/// acknowledged later, so that SIOCOUTQ would tell too much.
+fn on_the_way(info: &[u8; 216], peer: i32) -> u64 {
+    let sent = u64_at(info, BYTES_SENT).saturating_sub(u64_at(info, BYTES_RETRANSMITTED));
     // The end of the connection counts as one byte that has arrived.
-    sent.saturating_sub(crate::arch::frame::u64_at(&to, 128))
+    (u64::from(word(info, NOT_SENT)) + sent).saturating_sub(u64_at(&tcp_info(peer), BYTES_RECEIVED))
 }
 
 fn save_options(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), Failure> {
@@ -355,46 +400,6 @@ fn save_options(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<
         let Ok(len) = socket::get_option(fd, level, option, &mut value) else { continue };
         let number = u64::from(level) << 32 | u64::from(option);
         saver.data(subject.slot.file, data_kind::SOCKET_OPTION, number, value.get(..len).unwrap_or(&[]))?;
-    }
-    Ok(())
-}
-
-/// The bytes that wait in a stream.
-fn save_bytes(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), Failure> {
-    let fd = subject.slot.fd;
-    let waiting = fs::bytes_to_read(fd).unwrap_or(0);
-    if waiting == 0 {
-        return Ok(());
-    }
-    let before = socket::get_number(fd, SOL_SOCKET, socket::SO_PEEK_OFF).unwrap_or(u32::MAX);
-    let moves = socket::set_number(fd, SOL_SOCKET, socket::SO_PEEK_OFF, 0).is_ok();
-    let result = copy_bytes(saver, subject, waiting, moves);
-    if moves {
-        let _ = socket::set_number(fd, SOL_SOCKET, socket::SO_PEEK_OFF, before);
-    }
-    result
-}
-
-fn copy_bytes(
-    saver: &mut Saver<'_, '_, '_>,
-    subject: &Subject<'_>,
-    waiting: usize,
-    moves: bool,
-) -> Result<(), Failure> {
-    let fd = subject.slot.fd;
-    let failed = |errno| fail!(errno, "cannot save the {waiting} bytes that wait in socket fd {fd}");
-    if !moves && waiting > saver.buf.len() {
-        return Err(failed(Errno::ENOMEM));
-    }
-    let mut done = 0;
-    while done < waiting {
-        let room = saver.buf.len().min(waiting - done);
-        let n = socket::peek(fd, saver.buf.get_mut(..room).unwrap_or(&mut [])).map_err(failed)?;
-        if n == 0 || (!moves && n < waiting) {
-            return Err(failed(Errno::EIO));
-        }
-        saver.data_in_buf(subject.slot.file, data_kind::SOCKET_BYTES, done as u64, n)?;
-        done += n;
     }
     Ok(())
 }

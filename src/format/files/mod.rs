@@ -77,6 +77,8 @@ pub mod data_kind {
     pub const SOCKET: u32 = 300;
     /// Bytes or one message that wait in a socket.
     pub const SOCKET_BYTES: u32 = 301;
+    /// Who has sent the message that follows: a sockaddr.
+    pub const SOCKET_FROM: u32 = 303;
     /// `offset` is the level in the upper, the option in the lower 32 bits; the bytes are its value.
     pub const SOCKET_OPTION: u32 = 302;
 
@@ -98,6 +100,7 @@ pub mod data_kind {
             SOCKET => "socket",
             SOCKET_BYTES => "socket-bytes",
             SOCKET_OPTION => "socket-option",
+            SOCKET_FROM => "socket-from",
             _ => "unknown",
         }
     }
@@ -221,7 +224,7 @@ pub struct Socket {
     pub protocol: U32,
     /// One of [`socket_role`].
     pub role: U32,
-    /// [`File::id`] of the other end, for a pair.
+    /// [`File::id`] of the other end, for a pair and for a destination.
     pub peer: U32,
     /// Bits of [`socket_end`].
     pub ended: U32,
@@ -229,7 +232,8 @@ pub struct Socket {
     pub backlog: U32,
     pub name_len: U32,
     pub peer_name_len: U32,
-    pub reserved: U32,
+    /// Permissions of the file that is a UNIX socket's name.
+    pub name_mode: U32,
     pub name: [u8; 128],
     pub peer_name: [u8; 128],
 }
@@ -244,6 +248,10 @@ pub mod socket_role {
     pub const PAIR: u32 = 2;
     /// Its other end was elsewhere, or has gone.
     pub const LOST: u32 = 3;
+    /// A datagram socket whose destination is in the process.
+    pub const DIRECTED: u32 = 4;
+    /// Connected to a listening socket of the process, which has not accepted it.
+    pub const WAITING: u32 = 5;
 }
 
 /// Which ways of a connection have ended.
@@ -254,6 +262,8 @@ pub mod socket_end {
     pub const RECEIVED: u32 = 2;
     /// It was reset: the next call of the program says so.
     pub const RESET: u32 = 4;
+    /// Its name leads to it no more.
+    pub const NAME_GONE: u32 = 8;
 }
 
 /// A lock on a file.

@@ -23,6 +23,7 @@ mod pipe;
 mod regular;
 mod socket;
 mod stream;
+mod unix_socket;
 
 pub use lock::LateLock;
 pub use owner::owned_by_threads;
@@ -161,6 +162,7 @@ impl Files {
             files.fds.push(fd);
         }
         files.close_pipes();
+        files.finish_sockets(image, warn)?;
         Ok(files)
     }
 

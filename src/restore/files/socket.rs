@@ -8,6 +8,7 @@ use crate::format::image::{FileEntry, Image};
 use crate::restore::check_files::socket_of;
 use crate::sys::socket::{self as raw_socket, AF_INET, AF_UNIX, SOL_SOCKET};
 use crate::sys::{Errno, fs as raw};
+use std::collections::HashSet;
 use std::io::Error;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -22,39 +23,39 @@ const IPV6_V6ONLY: u32 = 26;
 /// So long a closed connection keeps its port, and some more.
 const TIME_WAIT_MAX: Duration = Duration::from_secs(70);
 
-type Owned = raw::OwnedFd;
+pub(super) type Owned = raw::OwnedFd;
 
 fn os_error() -> String {
     Error::last_os_error().to_string()
 }
 
-fn make(socket: &Socket) -> Result<Owned, String> {
+pub(super) fn make(socket: &Socket) -> Result<Owned, String> {
     raw_socket::socket(socket.domain.get(), socket.kind.get(), socket.protocol.get())
         .map_err(|errno| format!("cannot make a socket: {errno}"))
 }
 
-fn bind(fd: RawFd, name: &[u8]) -> Result<(), String> {
+pub(super) fn bind(fd: RawFd, name: &[u8]) -> Result<(), String> {
     // SAFETY: the kernel reads `name` only.
     if unsafe { libc::bind(fd, name.as_ptr().cast(), name.len() as u32) } == 0 { Ok(()) } else { Err(os_error()) }
 }
 
-fn listen(fd: RawFd, backlog: u32) -> Result<(), String> {
+pub(super) fn listen(fd: RawFd, backlog: u32) -> Result<(), String> {
     // SAFETY: takes numbers.
     if unsafe { libc::listen(fd, backlog as i32) } == 0 { Ok(()) } else { Err(os_error()) }
 }
 
-fn connect(fd: RawFd, name: &[u8]) -> Result<(), String> {
+pub(super) fn connect(fd: RawFd, name: &[u8]) -> Result<(), String> {
     // SAFETY: the kernel reads `name` only.
     if unsafe { libc::connect(fd, name.as_ptr().cast(), name.len() as u32) } == 0 { Ok(()) } else { Err(os_error()) }
 }
 
-fn accept(fd: RawFd) -> Result<Owned, String> {
+pub(super) fn accept(fd: RawFd) -> Result<Owned, String> {
     // SAFETY: no address is asked for.
     let got = unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
     if got < 0 { Err(os_error()) } else { Ok(raw::OwnedFd(got)) }
 }
 
-fn pair(kind: u32) -> Result<[Owned; 2], String> {
+pub(super) fn pair(kind: u32) -> Result<[Owned; 2], String> {
     let mut fds = [0; 2];
     // SAFETY: `fds` takes two descriptors.
     let made = unsafe { libc::socketpair(libc::AF_UNIX, kind as i32 | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) };
@@ -66,16 +67,16 @@ fn has_port(name: &[u8]) -> bool {
     name.get(2..4).is_some_and(|port| port != [0, 0])
 }
 
-fn name_of(socket: &Socket) -> &[u8] {
+pub(super) fn name_of(socket: &Socket) -> &[u8] {
     &socket.name[..socket.name_len.get() as usize]
 }
 
-fn peer_name_of(socket: &Socket) -> &[u8] {
+pub(super) fn peer_name_of(socket: &Socket) -> &[u8] {
     &socket.peer_name[..socket.peer_name_len.get() as usize]
 }
 
 /// For messages.
-fn shown(name: &[u8]) -> String {
+pub(super) fn shown(name: &[u8]) -> String {
     let port = name.get(2..4).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]));
     match name.first() {
         Some(2) if name.len() >= 8 => {
@@ -86,6 +87,10 @@ fn shown(name: &[u8]) -> String {
             let address: [u8; 16] = name[8..24].try_into().unwrap_or_default();
             format!("[{}]:{port}", std::net::Ipv6Addr::from(address))
         }
+        Some(1) if name.len() > 2 => match name[2] {
+            0 => format!("@{}", String::from_utf8_lossy(&name[3..])),
+            _ => String::from_utf8_lossy(name[2..].split(|&byte| byte == 0).next().unwrap_or(&[])).into_owned(),
+        },
         _ => "no address".to_string(),
     }
 }
@@ -99,51 +104,60 @@ fn option(entry: &FileEntry, level: u32, option: u32) -> Option<&[u8]> {
 }
 
 impl Files {
-    /// Connections within the process are made before anything listens: a listening socket would not let another one
-    /// have its port.
+    /// Connections within the process are made before anything listens: a listening TCP socket would not let another
+    /// one have its port.
     pub(super) fn connect_pairs(&mut self, image: &Image, warn: &mut dyn FnMut(String)) -> Result<(), String> {
+        self.connect_unix(image)?;
+        // Ports on which something listens: the accepted end has the listening socket's.
+        let listening: HashSet<[u8; 2]> = image
+            .files
+            .iter()
+            .filter_map(socket_of)
+            .filter(|socket| socket.domain.get() != AF_UNIX && socket.role.get() == socket_role::LISTENING)
+            .map(|socket| [socket.name[2], socket.name[3]])
+            .collect();
         for entry in &image.files {
             let Some(socket) = socket_of(entry) else { continue };
             let (id, other) = (entry.file.id.get(), socket.peer.get());
-            if socket.role.get() != socket_role::PAIR || id > other {
+            if socket.role.get() != socket_role::PAIR || id > other || socket.domain.get() == AF_UNIX {
                 continue;
             }
-            let peer_entry = &image.files[other as usize];
-            let Some(peer) = socket_of(peer_entry) else { continue };
-            let [one, two] = if socket.domain.get() == AF_UNIX {
-                pair(socket.kind.get())?
-            } else {
-                // The accepted end has the listening socket's port.
-                let listens = |name: &[u8]| {
-                    image.files.iter().filter_map(socket_of).any(|other| {
-                        other.role.get() == socket_role::LISTENING && name_of(&other).get(2..4) == name.get(2..4)
-                    })
-                };
-                let failed = |why| {
-                    format!(
-                        "the TCP connection within the program from {} to {} cannot be made again: {why}",
-                        shown(name_of(&socket)),
-                        shown(peer_name_of(&socket))
-                    )
-                };
-                if listens(name_of(&socket)) {
-                    let [client, server] = connect_tcp(&peer, &socket, warn).map_err(failed)?;
-                    [server, client]
-                } else {
-                    connect_tcp(&socket, &peer, warn).map_err(failed)?
-                }
+            let Some(peer) = socket_of(&image.files[other as usize]) else { continue };
+            let failed = |why| {
+                format!(
+                    "the TCP connection within the program from {} to {} cannot be made again: {why}",
+                    shown(name_of(&socket)),
+                    shown(peer_name_of(&socket))
+                )
             };
-            fill(two.0, entry).map_err(|why| format!("what waited in FILE {id} cannot be put back: {why}"))?;
-            fill(one.0, peer_entry).map_err(|why| format!("what waited in FILE {other} cannot be put back: {why}"))?;
-            for (fd, socket) in [(&one, &socket), (&two, &peer)] {
-                if socket.ended.get() & socket_end::SENT != 0 {
-                    // SAFETY: takes numbers. One that is shut down already is as it should be.
-                    unsafe { libc::shutdown(fd.0, libc::SHUT_WR) };
-                }
+            let [one, two] = if listening.contains(&[socket.name[2], socket.name[3]]) {
+                let [client, server] = connect_tcp(&peer, &socket, warn).map_err(failed)?;
+                [server, client]
+            } else {
+                connect_tcp(&socket, &peer, warn).map_err(failed)?
+            };
+            self.add_pair(image, [id, other], [one, two])?;
+        }
+        Ok(())
+    }
+
+    /// Both ends of a connection, with what waited in them.
+    pub(super) fn add_pair(&mut self, image: &Image, ids: [u32; 2], ends: [Owned; 2]) -> Result<(), String> {
+        let [one, two] = &ends;
+        for (id, from) in [(ids[0], two), (ids[1], one)] {
+            fill(from.0, &image.files[id as usize])
+                .map_err(|why| format!("what waited in FILE {id} cannot be put back: {why}"))?;
+        }
+        for (id, end) in ids.into_iter().zip(&ends) {
+            let ended = socket_of(&image.files[id as usize]).map_or(0, |socket| socket.ended.get());
+            if ended & socket_end::SENT != 0 {
+                // SAFETY: takes numbers. One that is shut down already is as it should be.
+                unsafe { libc::shutdown(end.0, libc::SHUT_WR) };
             }
-            let (one, two) = (self.above(one.0)?, self.above(two.0)?);
-            self.sockets.insert(id, one);
-            self.sockets.insert(other, two);
+        }
+        for (id, end) in ids.into_iter().zip(&ends) {
+            let high = self.above(end.0)?;
+            self.sockets.insert(id, high);
         }
         Ok(())
     }
@@ -156,6 +170,7 @@ impl Files {
             None => {
                 let made = match socket.role.get() {
                     socket_role::LOST => lost(&socket, entry),
+                    _ if socket.domain.get() == AF_UNIX => self.unix_single(subject.image, &socket),
                     _ => single(&socket, entry, warn),
                 };
                 let low = made.map_err(|why| format!("fd {}: {why}", subject.fds()))?;
@@ -223,9 +238,6 @@ fn only_waits(name: &[u8]) -> bool {
 /// A socket that is bound, listens or has a default destination.
 fn single(socket: &Socket, entry: &FileEntry, warn: &mut dyn FnMut(String)) -> Result<Owned, String> {
     let fd = make(socket)?;
-    if socket.domain.get() == AF_UNIX {
-        return Ok(fd);
-    }
     let name = name_of(socket);
     if has_port(name) {
         if let Some(value) = option(entry, 41, IPV6_V6ONLY) {
@@ -244,7 +256,7 @@ fn single(socket: &Socket, entry: &FileEntry, warn: &mut dyn FnMut(String)) -> R
     }
     if socket.role.get() == socket_role::LISTENING {
         listen(fd.0, socket.backlog.get()).map_err(|why| format!("cannot listen on {}: {why}", shown(name)))?;
-    } else if socket.peer_name_len.get() != 0 {
+    } else if socket.role.get() == socket_role::SINGLE && socket.peer_name_len.get() != 0 {
         let peer = peer_name_of(socket);
         connect(fd.0, peer).map_err(|why| format!("cannot set the destination {}: {why}", shown(peer)))?;
     }
@@ -317,15 +329,19 @@ fn connect_tcp(client: &Socket, server: &Socket, warn: &mut dyn FnMut(String)) -
 }
 
 /// Sends what waited in `entry` from its other end; nothing may have to wait.
-fn fill(from: RawFd, entry: &FileEntry) -> Result<(), String> {
+pub(super) fn fill(from: RawFd, entry: &FileEntry) -> Result<(), String> {
+    let stream = socket_of(entry).is_some_and(|socket| socket.kind.get() == raw_socket::SOCK_STREAM);
     for item in entry.data.iter().filter(|item| item.data.what.get() == data_kind::SOCKET_BYTES) {
         let mut rest = item.bytes.as_slice();
-        while !rest.is_empty() {
+        loop {
             let n = raw_socket::send(from, rest).map_err(|errno| match errno {
                 Errno::EAGAIN => format!("{} bytes do not fit", rest.len()),
                 other => other.to_string(),
             })?;
             rest = &rest[n..];
+            if rest.is_empty() || !stream {
+                break;
+            }
         }
     }
     Ok(())
