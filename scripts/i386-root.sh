@@ -9,7 +9,7 @@
 set -eu
 
 packages="python3 bc lua5.4 sqlite3 gawk xz-utils guile-3.0 perl gzip bzip2 zstd coreutils dash busybox
-sbcl ruby3.1 povray x264"
+sbcl ruby3.1 povray x264 redis-server"
 
 say() { echo "selfckpt: $*" >&2; }
 die() { say "$*"; exit 1; }

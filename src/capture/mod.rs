@@ -46,6 +46,8 @@ pub struct Context<'a> {
     pub library: task::Library<'a>,
     /// Children that are left behind on request.
     pub ignored_children: u32,
+    /// Arguments and environment of the start, if they were kept.
+    pub started: Option<(&'a [u8], &'a [u8])>,
     /// A connection to another process is a failure.
     pub refuse_sockets: bool,
     /// PR_GET_DUMPABLE of the program; during a checkpoint it may be another.

@@ -108,7 +108,7 @@ pub fn capture_task(stream: &mut Stream<'_>, context: &Context<'_>, buf: &mut [u
     };
     stream.record(kind::TASK, 0, &task, &[])?;
     stream.bytes(kind::STRING, nul_terminated(&process::comm()))?;
-    capture_program(stream, buf)?;
+    capture_program(stream, context.started, buf)?;
     let library = &context.library;
     let runtime = Runtime {
         restart_info: U64::new(library.restart_info as u64),
@@ -126,7 +126,7 @@ pub fn capture_task(stream: &mut Stream<'_>, context: &Context<'_>, buf: &mut [u
     Ok(())
 }
 
-fn capture_program(stream: &mut Stream<'_>, buf: &mut [u8]) -> Result<(), Failure> {
+fn capture_program(stream: &mut Stream<'_>, started: Option<(&[u8], &[u8])>, buf: &mut [u8]) -> Result<(), Failure> {
     let half = buf.len() / 2;
     let (first, second) = buf.split_at_mut(half);
     let mut exe = [0u8; 4096];
@@ -138,10 +138,15 @@ fn capture_program(stream: &mut Stream<'_>, buf: &mut [u8]) -> Result<(), Failur
     // The kernel marks a directory that has been removed as gone; one whose name just looks so gets a slash.
     let gone = fs::stat(b"/proc/thread-self/cwd\0").is_ok_and(|stat| stat.nlink == 0);
     let slash: &[u8] = if cwd.ends_with(DELETED) && !gone { b"/" } else { b"" };
-    let cmdline = fs::read_file(b"/proc/thread-self/cmdline\0", first)
-        .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/cmdline"))?;
-    let environ = fs::read_file(b"/proc/thread-self/environ\0", second)
-        .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/environ"))?;
+    let (cmdline, environ) = match started {
+        Some(kept) => kept,
+        None => (
+            fs::read_file(b"/proc/thread-self/cmdline\0", first)
+                .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/cmdline"))?,
+            fs::read_file(b"/proc/thread-self/environ\0", second)
+                .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/environ"))?,
+        ),
+    };
     let program = Program {
         exe_len: U32::new(exe.len() as u32),
         cwd_len: U32::new((cwd.len() + slash.len()) as u32),

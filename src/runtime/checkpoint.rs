@@ -158,6 +158,8 @@ fn write(
         },
         ignored_children,
         refuse_sockets: config.refuse_sockets,
+        // SAFETY: this thread holds BUSY.
+        started: unsafe { config::started() },
         dumpable,
         image_fd: target.image_fd(),
         image_path: target.path(),

@@ -11,7 +11,7 @@ use crate::arch::cpu::Cpu;
 use crate::capture::threads::LibcRseq;
 use crate::format::task::{RESTART_DIR_MAX, RESTART_NAME_MAX, RestartInfo};
 use crate::settings;
-use crate::sys::{Text, process};
+use crate::sys::{Text, fs, process};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -73,6 +73,45 @@ static CONFIG: Shared<Config> = Shared(UnsafeCell::new(Config {
     rseq: LibcRseq { offset: 0, len: 0, sig: 0 },
     cpu: None,
 }));
+
+/// Arguments and environment as they were at the start. Programs write other things over them (setproctitle), so that
+/// /proc does not tell them later.
+pub struct Started {
+    cmdline: usize,
+    environ: usize,
+    bytes: [u8; STARTED_MAX],
+}
+
+/// Longer ones are read when a checkpoint is taken.
+const STARTED_MAX: usize = 128 << 10;
+
+static STARTED: Shared<Started> = Shared(UnsafeCell::new(Started { cmdline: 0, environ: 0, bytes: [0; STARTED_MAX] }));
+
+/// Keeps arguments and environment.
+///
+/// # Safety
+/// As [`config`].
+pub unsafe fn keep_started() {
+    // SAFETY: exclusive by the contract above.
+    let started = unsafe { &mut *STARTED.0.get() };
+    let Ok(cmdline) = fs::read_file(b"/proc/thread-self/cmdline\0", &mut started.bytes) else { return };
+    let len = cmdline.len();
+    let Some(rest) = started.bytes.get_mut(len..) else { return };
+    let Ok(environ) = fs::read_file(b"/proc/thread-self/environ\0", rest) else { return };
+    started.environ = environ.len();
+    started.cmdline = len;
+}
+
+/// Arguments and environment of the start, if they were kept.
+///
+/// # Safety
+/// As [`config`].
+pub unsafe fn started() -> Option<(&'static [u8], &'static [u8])> {
+    // SAFETY: nobody writes after the constructor.
+    let started = unsafe { &*STARTED.0.get() };
+    let (cmdline, rest) = started.bytes.split_at_checked(started.cmdline)?;
+    rest.get(..started.environ).filter(|_| started.cmdline != 0).map(|environ| (cmdline, environ))
+}
 
 /// Filled in by a restart; see `format::task::RestartInfo`.
 static RESTART_INFO: Shared<OnItsPages> = Shared(UnsafeCell::new(OnItsPages([0; size_of::<RestartInfo>()])));

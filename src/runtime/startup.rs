@@ -125,6 +125,8 @@ fn set_up(start: &Start) -> Result<(), Message> {
     }
     // SAFETY: the constructor runs before the program has a second thread or a handler of ours.
     let config = unsafe { config::config() };
+    // SAFETY: as above.
+    unsafe { config::keep_started() };
     read_settings(start, config)?;
     find_library(config);
     config.rseq = find_rseq();

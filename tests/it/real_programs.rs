@@ -5,10 +5,13 @@
 //! scripts/i386-run starts them from build/i386-root. The workloads are in tests/workloads.
 
 use crate::common::{
-    LIMIT, Random, SIGKILL, TempDir, gone, images_in, kill, library, run_selfckpt, selfckpt_command, wait_until,
+    LIMIT, Random, SIGKILL, TempDir, assert_success, gone, images_in, kill, library, run_selfckpt, selfckpt_command,
+    wait_until,
 };
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -373,4 +376,73 @@ fn x264() {
     }
     let program = Program::new("x264").args(&["--threads", "4", "--preset", "slow", "-o", "out.264", "film.y4m"]);
     program.input("film.y4m", film).only_result("out.264", |all| all).carry();
+}
+
+/// asyncio: servers and their clients in one process, over TCP, UNIX and datagram sockets.
+#[test]
+fn python3_asyncio() {
+    Program::new("python3").workload("sockets.py").carry();
+}
+
+/// With a client that is connected when the checkpoint is taken, and others after it. It writes over its arguments and its
+/// environment.
+#[test]
+fn redis_server() {
+    let temp = TempDir::new("redis-server");
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/i386-run");
+    let words = Command::new(&run).args(["--env", "redis-server"]).output().expect("i386-run").stdout;
+    let words = String::from_utf8(words).expect("words");
+    let found = Command::new(&run).args(["--path", "redis-server"]).output().expect("i386-run").stdout;
+    // What the name stands for is another program, which looks at how it is called.
+    let program = Path::new(String::from_utf8(found).expect("a path").trim()).with_file_name("redis-server");
+    let port = TcpListener::bind("127.0.0.1:0").expect("bind").local_addr().expect("address").port();
+    let images = temp.path().join("images");
+    let mut command = Command::new(&program);
+    command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+    command.envs(words.split_whitespace().filter_map(|word| word.split_once('=')));
+    command.env("LD_PRELOAD", library()).env("SELFCKPT_DIR", &images).current_dir(temp.path()).stdin(Stdio::null());
+    output_to(&mut command, temp.path(), "out");
+    let mut child = Running(command.spawn().expect("redis-server"));
+
+    let mut client = RedisClient::connect(port);
+    assert_eq!(client.ask("SET key value"), "+OK");
+    for n in 1..=3 {
+        assert_eq!(client.ask("INCR n"), format!(":{n}"));
+    }
+    for generation in 0..RESTARTS {
+        assert_success(&run_selfckpt(&["checkpoint", &child.pid().to_string()]));
+        // The one that goes on keeps its client.
+        assert_eq!(client.ask("INCR n"), format!(":{}", 4 + generation));
+        child.kill();
+        let mut command = selfckpt_command();
+        command.arg("restart").arg(&images).current_dir("/");
+        output_to(&mut command, temp.path(), &format!("restart-{generation}"));
+        child = Running(command.spawn().expect("selfckpt restart"));
+        client = RedisClient::connect(port);
+        assert_eq!(client.ask("INCR n"), format!(":{}", 4 + generation));
+        assert_eq!(client.ask("STRLEN key"), ":5");
+    }
+    client.stream.get_mut().write_all(b"SHUTDOWN NOSAVE\r\n").expect("send");
+    let status = child.wait("redis-server", temp.path());
+    assert!(status.success(), "{status}: {}", said(temp.path()));
+}
+
+/// A client that speaks in lines.
+struct RedisClient {
+    stream: BufReader<TcpStream>,
+}
+
+impl RedisClient {
+    fn connect(port: u16) -> RedisClient {
+        let stream = wait_until(|| TcpStream::connect(("127.0.0.1", port)).ok()).expect("redis-server does not listen");
+        stream.set_read_timeout(Some(LIMIT)).expect("timeout");
+        RedisClient { stream: BufReader::new(stream) }
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes()).expect("send");
+        let mut answer = String::new();
+        self.stream.read_line(&mut answer).expect("an answer");
+        answer.trim_end().to_string()
+    }
 }

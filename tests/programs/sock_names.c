@@ -39,8 +39,12 @@ int main(int argc, char **argv)
     NEED(connect(sender, (struct sockaddr *)&named[3], sizeof v4) == 0);
     for (int i = 0; i < 5; i++)
         NEED(name_of(fds[i], &named[i]) != 0);
-    ready();
+    int first = 1;
     do {
+        NEED(send(sender, "in", 2, 0) == 2 && send(sender, "", 0, 0) == 0 && send(sender, "flight", 6, 0) == 6);
+        if (first)
+            ready();
+        first = 0;
         next_round();
         if (broken()) {
             close(tcp6);
@@ -69,6 +73,16 @@ int main(int argc, char **argv)
         EXPECT(getsockopt(tcp6, SOL_SOCKET, SO_KEEPALIVE, &value, &len) == 0 && value == 1, "SO_KEEPALIVE");
         EXPECT(getsockopt(tcp6, IPPROTO_IPV6, IPV6_V6ONLY, &value, &len) == 0 && value == 1, "IPV6_V6ONLY");
         char text[8] = "";
+        struct sockaddr_in6 from;
+        socklen_t from_len = sizeof from;
+        memset(&from, 0, sizeof from);
+        ssize_t n = recvfrom(udp, text, 8, MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
+        EXPECT(n == 2 && same_bytes(text, "in", 2), "UDP: %zd bytes '%s'", n, text);
+        EXPECT(same_bytes(&from, &named[4], sizeof from), "UDP: sender");
+        n = recv(udp, text, 8, MSG_DONTWAIT);
+        EXPECT(n == 0, "UDP: %zd bytes", n);
+        n = recv(udp, text, 8, MSG_DONTWAIT);
+        EXPECT(n == 6 && same_bytes(text, "flight", 6), "UDP: %zd bytes '%s'", n, text);
         EXPECT(send(sender, "ping", 4, 0) == 4, "UDP: errno %d", errno);
         EXPECT(recv(udp, text, 8, MSG_DONTWAIT) == 4 && same_bytes(text, "ping", 4), "UDP: '%s'", text);
     } while (report());
