@@ -329,6 +329,13 @@ pub fn lstat(path: &[u8]) -> Result<Statx, Errno> {
     statx(AT_FDCWD, path, NOFOLLOW)
 }
 
+/// A file without a name, in memory.
+pub fn memfd() -> Result<OwnedFd, Errno> {
+    const MFD_CLOEXEC: u32 = 1;
+    // SAFETY: the name is NUL-terminated.
+    unsafe { call!(nr::MEMFD_CREATE, c"selfckpt".as_ptr(), MFD_CLOEXEC) }.map(|fd| OwnedFd(fd as i32))
+}
+
 pub fn mkfifo(path: &[u8], mode: u32) -> Result<(), Errno> {
     const S_IFIFO: u32 = 0o010_000;
     let path = checked(path)?;

@@ -23,6 +23,7 @@ pub const SO_ACCEPTCONN: u32 = 30;
 pub const SO_PROTOCOL: u32 = 38;
 pub const SO_DOMAIN: u32 = 39;
 pub const SO_PEEK_OFF: u32 = 42;
+pub const SO_MEMINFO: u32 = 55;
 pub const SO_BUF_LOCK: u32 = 72;
 pub const TCP_INFO: u32 = 11;
 

@@ -5,13 +5,13 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 cycles! {
-    sock_pair, sock_names, sock_unix,
+    sock_pair, sock_names, sock_unix, sock_full,
 }
 
 #[test]
 fn as_nobody() {
     if is_root() {
-        for name in ["sock_pair", "sock_names", "sock_unix"] {
+        for name in ["sock_pair", "sock_names", "sock_unix", "sock_full"] {
             if let Some(job) = Spec::new(name).user(NOBODY).start() {
                 job.cycle();
             }

@@ -266,8 +266,11 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     if kind != SOCK_STREAM {
         return super::socket_data::save_messages(saver, subject, domain, kind, polled);
     }
-    match state.role {
-        socket_role::PAIR | socket_role::LOST => super::socket_data::save_bytes(saver, subject),
+    match (state.role, peer_of(slot, subject.table)) {
+        (socket_role::PAIR, Some(peer)) if domain != AF_UNIX && on_the_way(&tcp_info(peer.fd), fd) != 0 => {
+            super::socket_data::save_all_on_the_way(saver, subject, peer.fd)
+        }
+        (socket_role::PAIR | socket_role::LOST, _) => super::socket_data::save_bytes(saver, subject),
         _ => Ok(()),
     }
 }
@@ -303,14 +306,7 @@ fn tcp_state(
         }
         (socket_role::PAIR, Some(peer)) => {
             state.peer = peer.file;
-            let missing = on_the_way(&info, peer.fd);
-            if missing != 0 {
-                return Err(refuse!(
-                    Errno::EAGAIN,
-                    "fd {fd} is a TCP connection within the process that is so full that {missing} bytes wait on the \
-                     sending side, where they cannot be read"
-                ));
-            }
+            check_room(fd, peer.fd, on_the_way(&info, peer.fd), tcp_state)?;
         }
         _ => {}
     }
@@ -332,6 +328,34 @@ fn tcp_state(
         }
     }
     Ok(state)
+}
+
+/// What waits between two sockets has to fit into a new connection; and where some of it has not arrived, into the
+/// sender's buffer, from which it is sent once more.
+fn check_room(fd: i32, peer: i32, missing: u64, tcp_state: u8) -> Result<(), Failure> {
+    // As much as a new connection over loopback takes, and some less.
+    const MAX: u64 = 2 << 20;
+    let waiting = fs::bytes_to_read(peer).unwrap_or(0) as u64 + missing;
+    if waiting > MAX {
+        return Err(refuse!(
+            Errno::EAGAIN,
+            "{waiting} bytes wait in the TCP connection within the process from fd {fd} to fd {peer}; {MAX} can be saved"
+        ));
+    }
+    if missing == 0 {
+        return Ok(());
+    }
+    let mut memory = [0u8; 36];
+    let _ = socket::get_option(fd, SOL_SOCKET, socket::SO_MEMINFO, &mut memory);
+    let send_buffer = u64::from(word(&memory, 12));
+    if !matches!(tcp_state, ESTABLISHED | CLOSE_WAIT) || send_buffer < waiting + waiting / 4 + (64 << 10) {
+        return Err(refuse!(
+            Errno::EAGAIN,
+            "fd {fd} is a TCP connection within the process that is so full that {missing} bytes wait on the sending \
+             side, where they cannot be read"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a socket is connected to a listening one of the process, though nobody has its other end.
@@ -374,7 +398,7 @@ const NOT_SENT: usize = 144;
 const BYTES_SENT: usize = 200;
 const BYTES_RETRANSMITTED: usize = 208;
 
-fn tcp_info(fd: i32) -> [u8; 216] {
+pub(super) fn tcp_info(fd: i32) -> [u8; 216] {
     let mut info = [0u8; 216];
     // What an older kernel does not tell stays zero.
     let _ = socket::get_option(fd, socket::IPPROTO_TCP, socket::TCP_INFO, &mut info);
@@ -383,7 +407,7 @@ fn tcp_info(fd: i32) -> [u8; 216] {
 
 /// Bytes that were written to the socket with this `info` and have not arrived at `peer`. What has arrived may be
 /// acknowledged later, so that SIOCOUTQ would tell too much.
-fn on_the_way(info: &[u8; 216], peer: i32) -> u64 {
+pub(super) fn on_the_way(info: &[u8; 216], peer: i32) -> u64 {
     let sent = u64_at(info, BYTES_SENT).saturating_sub(u64_at(info, BYTES_RETRANSMITTED));
     // The end of the connection counts as one byte that has arrived.
     (u64::from(word(info, NOT_SENT)) + sent).saturating_sub(u64_at(&tcp_info(peer), BYTES_RECEIVED))

@@ -1,13 +1,13 @@
 //! [SIGNAL] What waits in a socket: peeked, so that it stays where it is.
 
-use super::socket::{POLLIN, datagram_end};
+use super::socket::{POLLIN, datagram_end, on_the_way, tcp_info};
 use super::{Saver, Subject};
 use crate::capture::failure::{Failure, fail};
 use crate::capture::notices::notice;
 use crate::format::files::data_kind;
 use crate::format::notice::code;
 use crate::sys::socket::{self, AF_UNIX, Peeked, SOCK_SEQPACKET, SOL_SOCKET};
-use crate::sys::{Errno, fs};
+use crate::sys::{Errno, fs, process};
 
 /// More messages than any queue holds: a bound for the loop.
 const MAX_MESSAGES: u32 = 1 << 20;
@@ -130,6 +130,78 @@ fn copy_bytes(
         }
         saver.data_in_buf(subject.slot.file, data_kind::SOCKET_BYTES, done as u64, n)?;
         done += n;
+    }
+    Ok(())
+}
+
+/// The bytes that wait in a TCP socket, and those that its peer `from` could not send yet: all are read, and sent once
+/// more. Nobody else reads or writes meanwhile; `check_room` has seen that they fit into the sender's buffer.
+pub fn save_all_on_the_way(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, from: i32) -> Result<(), Failure> {
+    let fd = subject.slot.fd;
+    let copy = fs::memfd().map_err(|errno| fail!(errno, "cannot copy what waits in socket fd {fd}"))?;
+    let total = read_all(saver, fd, from, copy.0)?;
+    // Back first: whatever happens to the image, the program goes on with all of them.
+    let mut at = 0;
+    while at < total {
+        let n = read_copy(saver, fd, copy.0, at)?;
+        send_all(saver.buf.get(..n).unwrap_or(&[]), fd, from)?;
+        at += n as u64;
+    }
+    let mut at = 0;
+    while at < total {
+        let n = read_copy(saver, fd, copy.0, at)?;
+        saver.data_in_buf(subject.slot.file, data_kind::SOCKET_BYTES, at, n)?;
+        at += n as u64;
+    }
+    Ok(())
+}
+
+/// What is on the way arrives at once when there is room; a lost packet takes its time.
+const PATIENCE_MS: u32 = 30_000;
+
+fn lost(errno: Errno, fd: i32) -> Failure {
+    fail!(errno, "bytes on the way to socket fd {fd} are lost to the program")
+}
+
+/// Reads until nothing is on the way from `from` to `fd` any more.
+fn read_all(saver: &mut Saver<'_, '_, '_>, fd: i32, from: i32, copy: i32) -> Result<u64, Failure> {
+    let (mut total, mut waited) = (0, 0);
+    loop {
+        match socket::receive(fd, saver.buf, socket::MSG_DONTWAIT) {
+            Ok(n) if n != 0 => {
+                total += n as u64;
+                fs::write_all(copy, saver.buf.get(..n).unwrap_or(&[])).map_err(|errno| lost(errno, fd))?;
+            }
+            Err(Errno::EAGAIN) if on_the_way(&tcp_info(from), fd) == 0 => return Ok(total),
+            Err(Errno::EAGAIN) if waited < PATIENCE_MS => {
+                process::pause_ms(1);
+                waited += 1;
+            }
+            Ok(_) => return Ok(total),
+            Err(errno) => return Err(lost(errno, fd)),
+        }
+    }
+}
+
+fn read_copy(saver: &mut Saver<'_, '_, '_>, fd: i32, copy: i32, at: u64) -> Result<usize, Failure> {
+    match fs::pread(copy, saver.buf, at) {
+        Ok(0) => Err(lost(Errno::EIO, fd)),
+        Ok(n) => Ok(n),
+        Err(errno) => Err(lost(errno, fd)),
+    }
+}
+
+fn send_all(mut bytes: &[u8], fd: i32, from: i32) -> Result<(), Failure> {
+    let mut waited = 0;
+    while !bytes.is_empty() {
+        match socket::send(from, bytes) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or(&[]),
+            Err(Errno::EAGAIN) if waited < PATIENCE_MS => {
+                process::pause_ms(1);
+                waited += 1;
+            }
+            Err(errno) => return Err(lost(errno, fd)),
+        }
     }
     Ok(())
 }

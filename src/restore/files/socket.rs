@@ -144,6 +144,9 @@ impl Files {
     /// Both ends of a connection, with what waited in them.
     pub(super) fn add_pair(&mut self, image: &Image, ids: [u32; 2], ends: [Owned; 2]) -> Result<(), String> {
         let [one, two] = &ends;
+        for (id, end) in ids.into_iter().zip(&ends) {
+            set_buffers(end.0, &image.files[id as usize]);
+        }
         for (id, from) in [(ids[0], two), (ids[1], one)] {
             fill(from.0, &image.files[id as usize])
                 .map_err(|why| format!("what waited in FILE {id} cannot be put back: {why}"))?;
@@ -345,6 +348,17 @@ pub(super) fn fill(from: RawFd, entry: &FileEntry) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Sizes of buffers that the program had chosen: what waited may need them. The kernel doubles what it is asked for.
+fn set_buffers(fd: RawFd, entry: &FileEntry) {
+    for number in [SO_SNDBUF, SO_RCVBUF] {
+        let value = option(entry, SOL_SOCKET, number).and_then(|value| <[u8; 4]>::try_from(value).ok());
+        if let Some(value) = value {
+            // One that cannot be set is told when the other options are.
+            let _ = raw_socket::set_number(fd, SOL_SOCKET, number, u32::from_le_bytes(value) / 2);
+        }
+    }
 }
 
 /// Sets what differs from a new socket.
