@@ -1,7 +1,9 @@
 //! [NORMAL] Whether the FILE, FILE_DATA and FD records make sense. Pure: looks at the image only.
 
 use super::check::Problems;
-use crate::format::files::{EpollTarget, Lock, Owner, Socket, Timerfd, data_kind, file_kind, lock, owner, socket_role};
+use crate::format::files::{
+    EpollTarget, Lock, Owner, Pty, Socket, Timerfd, data_kind, file_kind, lock, owner, socket_role,
+};
 use crate::format::image::{FileEntry, Image};
 use crate::format::kind;
 use zerocopy::FromBytes;
@@ -56,6 +58,8 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
             data_kind::EPOLL_TARGET => file == file_kind::EPOLL && is_target(&item.bytes, files),
             data_kind::SOCKET => file == file_kind::SOCKET && item.bytes.len() == size_of::<Socket>(),
             data_kind::SOCKET_BYTES => file == file_kind::SOCKET,
+            data_kind::PTY => file == file_kind::PTY_MASTER && item.bytes.len() == size_of::<Pty>(),
+            data_kind::PTY_OUTPUT | data_kind::PTY_INPUT => file == file_kind::PTY_MASTER,
             data_kind::SOCKET_FROM => file == file_kind::SOCKET && item.bytes.len() <= 128,
             data_kind::SOCKET_OPTION => file == file_kind::SOCKET && item.bytes.len() <= 16,
             _ => false,

@@ -11,6 +11,7 @@ pub mod lines;
 pub mod log;
 pub mod nr;
 pub mod process;
+pub mod pty;
 pub mod socket;
 pub mod text;
 

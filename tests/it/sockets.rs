@@ -11,7 +11,7 @@ cycles! {
 #[test]
 fn as_nobody() {
     if is_root() {
-        for name in ["sock_pair", "sock_names", "sock_unix", "sock_full"] {
+        for name in ["sock_pair", "sock_names", "sock_unix", "sock_full", "pty_pair"] {
             if let Some(job) = Spec::new(name).user(NOBODY).start() {
                 job.cycle();
             }

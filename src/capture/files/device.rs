@@ -10,6 +10,9 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
     if subject.file_type() != S_IFCHR {
         return None;
     }
+    if let Some(kind) = super::pty::classify(subject) {
+        return Some(kind);
+    }
     match subject.stat.rdev() {
         rdev if is_harmless_device(rdev) => Some(file_kind::DEVICE),
         _ if is_terminal(subject.slot.fd) => Some(file_kind::TERMINAL),

@@ -18,6 +18,7 @@ mod event;
 mod lock;
 mod owner;
 mod pipe;
+mod pty;
 mod regular;
 mod socket;
 mod socket_data;
@@ -330,6 +331,7 @@ fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Resu
         }
         file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind)?,
         file_kind::SOCKET => socket::save(saver, subject)?,
+        file_kind::PTY_MASTER => pty::save(saver, subject)?,
         _ => {}
     }
     Ok(())

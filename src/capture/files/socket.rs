@@ -10,7 +10,7 @@ use crate::capture::notices::notice;
 use crate::capture::scratch::FdSlot;
 use crate::format::files::{Socket, data_kind, file_kind, socket_end, socket_role};
 use crate::format::notice::code;
-use crate::sys::abi::S_IFSOCK;
+use crate::sys::abi::{S_IFCHR, S_IFSOCK};
 use crate::sys::socket::{
     self, AF_INET, AF_INET6, AF_UNIX, Address, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
 };
@@ -69,6 +69,9 @@ const CLOSING: u8 = 11;
 /// socket diagnosis leaves UNIX sockets without peers. Returns how many have an end; `order` is then sorted by it.
 pub fn find_ends(fds: &mut [FdSlot], order: &mut [u32], buf: &mut [u8]) -> usize {
     let mut unix = false;
+    for slot in fds.iter_mut().filter(|slot| slot.mode & crate::sys::abi::S_IFMT == S_IFCHR) {
+        super::pty::find_end(slot);
+    }
     for slot in fds.iter_mut().filter(|slot| slot.mode & crate::sys::abi::S_IFMT == S_IFSOCK) {
         let fd = slot.fd;
         let number = |option| socket::get_number(fd, SOL_SOCKET, option).unwrap_or(0);

@@ -79,6 +79,11 @@ pub mod data_kind {
     pub const SOCKET_BYTES: u32 = 301;
     /// Who has sent the message that follows: a sockaddr.
     pub const SOCKET_FROM: u32 = 303;
+    /// A [`super::Pty`], with the master's FILE.
+    pub const PTY: u32 = 310;
+    /// Bytes that wait to be read from the master, and from the slave; both with the master's FILE.
+    pub const PTY_OUTPUT: u32 = 311;
+    pub const PTY_INPUT: u32 = 312;
     /// `offset` is the level in the upper, the option in the lower 32 bits; the bytes are its value.
     pub const SOCKET_OPTION: u32 = 302;
 
@@ -101,6 +106,9 @@ pub mod data_kind {
             SOCKET_BYTES => "socket-bytes",
             SOCKET_OPTION => "socket-option",
             SOCKET_FROM => "socket-from",
+            PTY => "pty",
+            PTY_OUTPUT => "pty-output",
+            PTY_INPUT => "pty-input",
             _ => "unknown",
         }
     }
@@ -143,6 +151,9 @@ pub mod file_kind {
     pub const PIDFD: u32 = 34;
     /// A socket; its [`super::Socket`] tells which.
     pub const SOCKET: u32 = 50;
+    /// The two ends of a pseudo-terminal whose master is in the process.
+    pub const PTY_MASTER: u32 = 60;
+    pub const PTY_SLAVE: u32 = 61;
 
     pub fn name(kind: u32) -> &'static str {
         match kind {
@@ -165,6 +176,8 @@ pub mod file_kind {
             EPOLL => "epoll",
             PIDFD => "pidfd",
             SOCKET => "socket",
+            PTY_MASTER => "pty master",
+            PTY_SLAVE => "pty slave",
             _ => "unknown",
         }
     }
@@ -238,6 +251,22 @@ pub struct Socket {
     pub peer_name: [u8; 128],
 }
 const _: () = assert!(size_of::<Socket>() == 296);
+
+/// State of a pseudo-terminal at the checkpoint.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Pty {
+    /// Its number in /dev/pts.
+    pub index: U32,
+    pub locked: U32,
+    pub packets: U32,
+    /// 1: all descriptors of its slave have been closed.
+    pub hung_up: U32,
+    /// struct termios2 and struct winsize.
+    pub termios: [u8; 44],
+    pub winsize: [u8; 8],
+}
+const _: () = assert!(size_of::<Pty>() == 68);
 
 /// What a socket is to the others.
 pub mod socket_role {

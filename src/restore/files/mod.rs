@@ -20,6 +20,7 @@ mod lock;
 mod nameless;
 mod owner;
 mod pipe;
+mod pty;
 mod regular;
 mod socket;
 mod stream;
@@ -110,8 +111,8 @@ pub struct Files {
     leases: Vec<LateLock>,
     /// Names by inode, of directories in which a file was looked for.
     names: HashMap<Vec<u8>, HashMap<u64, Vec<u8>>>,
-    /// Ends of connections within the process, by FILE id, until they are asked for.
-    sockets: HashMap<u32, RawFd>,
+    /// Ends of connections and terminals within the process, by FILE id, until they are asked for.
+    made: HashMap<u32, RawFd>,
 }
 
 fn shown(path: &[u8]) -> String {
@@ -139,7 +140,7 @@ impl Files {
             posix_locks: Vec::new(),
             leases: Vec::new(),
             names: HashMap::new(),
-            sockets: HashMap::new(),
+            made: HashMap::new(),
         };
         if image.runtime.lock_fd.get() as RawFd >= files.floor {
             files.floor = image.runtime.lock_fd.get() as RawFd + 1;
@@ -153,6 +154,7 @@ impl Files {
             objects.entry((entry.file.dev.get(), entry.file.ino.get())).or_default().push(entry.file.id.get());
         }
         files.connect_pairs(image, warn)?;
+        files.open_ptys(image, warn)?;
         for (entry, users) in image.files.iter().zip(&users) {
             let subject = Subject { image, source, entry, users, objects: &objects };
             let fd = files.open_one(&subject, inherit, warn)?;
@@ -201,6 +203,7 @@ impl Files {
             }
             file_kind::FIFO_DELETED => self.deleted_fifo(subject, warn),
             file_kind::SOCKET => self.socket(subject, warn),
+            file_kind::PTY_MASTER | file_kind::PTY_SLAVE => self.pty(subject),
             file_kind::CLOSED_PEER => {
                 warn(format!(
                     "fd {} ({}) could not be saved and stands as if its peer had closed",

@@ -160,7 +160,7 @@ impl Files {
         }
         for (id, end) in ids.into_iter().zip(&ends) {
             let high = self.above(end.0)?;
-            self.sockets.insert(id, high);
+            self.made.insert(id, high);
         }
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Files {
     pub(super) fn socket(&mut self, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
         let entry = subject.entry;
         let socket = socket_of(entry).ok_or_else(|| "a FILE lacks its SOCKET".to_string())?;
-        let fd = match self.sockets.remove(&entry.file.id.get()) {
+        let fd = match self.made.remove(&entry.file.id.get()) {
             Some(fd) => fd,
             None => {
                 let made = match socket.role.get() {

@@ -93,7 +93,7 @@ impl Files {
                 listen(listener.0, socket.backlog.get())
                     .map_err(|why| format!("cannot listen on {}: {why}", shown(name_of(&socket))))?;
                 let high = self.above(listener.0)?;
-                self.sockets.insert(id, high);
+                self.made.insert(id, high);
             }
             for pairs in servers.into_values() {
                 let Some(&[_, server]) = pairs.first() else { continue };

@@ -1,0 +1,83 @@
+//! [SIGNAL, NORMAL] Pseudo-terminals: thin wrappers around their ioctl(2) operations.
+#![allow(unsafe_code)] // Raw calls; every pointer comes from a reference of the right length.
+
+use super::fs::OwnedFd;
+use super::{Errno, call, nr};
+
+/// struct termios2: c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc[19], c_ispeed, c_ospeed.
+pub type Termios = [u8; 44];
+pub type Winsize = [u8; 8];
+
+pub const TIOCPKT: usize = 0x5420;
+pub const TIOCSPTLCK: usize = 0x4004_5431;
+pub const TIOCGPKT: usize = 0x8004_5438;
+pub const TIOCGPTLCK: usize = 0x8004_5439;
+pub const TIOCGPTN: usize = 0x8004_5430;
+
+fn ioctl(fd: i32, op: usize, arg: usize) -> Result<usize, Errno> {
+    // SAFETY: the callers pass what the operation takes.
+    unsafe { call!(nr::IOCTL, fd, op, arg) }
+}
+
+pub fn get_number(fd: i32, op: usize) -> Result<u32, Errno> {
+    let mut out = 0u32;
+    ioctl(fd, op, &raw mut out as usize)?;
+    Ok(core::hint::black_box(out))
+}
+
+pub fn set_number(fd: i32, op: usize, value: u32) -> Result<(), Errno> {
+    ioctl(fd, op, &raw const value as usize).map(drop)
+}
+
+/// Asked of a master, the settings are those of its slave.
+pub fn termios(fd: i32) -> Result<Termios, Errno> {
+    const TCGETS2: usize = 0x802c_542a;
+    let mut out: Termios = [0; 44];
+    ioctl(fd, TCGETS2, out.as_mut_ptr() as usize)?;
+    Ok(core::hint::black_box(out))
+}
+
+pub fn set_termios(fd: i32, termios: &Termios) -> Result<(), Errno> {
+    const TCSETS2: usize = 0x402c_542b;
+    ioctl(fd, TCSETS2, termios.as_ptr() as usize).map(drop)
+}
+
+pub fn winsize(fd: i32) -> Result<Winsize, Errno> {
+    const TIOCGWINSZ: usize = 0x5413;
+    let mut out: Winsize = [0; 8];
+    ioctl(fd, TIOCGWINSZ, out.as_mut_ptr() as usize)?;
+    Ok(core::hint::black_box(out))
+}
+
+pub fn set_winsize(fd: i32, winsize: &Winsize) -> Result<(), Errno> {
+    const TIOCSWINSZ: usize = 0x5414;
+    ioctl(fd, TIOCSWINSZ, winsize.as_ptr() as usize).map(drop)
+}
+
+/// Opens the slave of a master, whatever is mounted on /dev/pts.
+pub fn open_slave(master: i32, flags: u32) -> Result<OwnedFd, Errno> {
+    const TIOCGPTPEER: usize = 0x5441;
+    ioctl(master, TIOCGPTPEER, flags as usize).map(|fd| OwnedFd(fd as i32))
+}
+
+/// Neither way of the terminal changes a byte: no post-processing, no echo, no signals, no lines.
+pub fn plain(termios: &Termios) -> Termios {
+    const IXON: u32 = 0x400;
+    const OPOST: u32 = 1;
+    const ISIG_ICANON_ECHO_IEXTEN: u32 = 1 | 2 | 8 | 0x8000 | 0x40;
+    let mut plain = *termios;
+    let mut keep = |at: usize, mask: u32| {
+        if let Some(Ok(place)) = plain.get_mut(at..at + 4).map(<&mut [u8; 4]>::try_from) {
+            *place = (u32::from_le_bytes(*place) & mask).to_le_bytes();
+        }
+    };
+    keep(0, IXON);
+    keep(4, !OPOST);
+    keep(12, !ISIG_ICANON_ECHO_IEXTEN);
+    plain
+}
+
+/// Whether input comes in lines (ICANON).
+pub fn has_lines(termios: &Termios) -> bool {
+    termios.get(12).is_some_and(|flags| flags & 2 != 0)
+}
