@@ -94,7 +94,8 @@ pub struct RestartInfo {
     pub name_len: U32,
     /// Differs from restart to restart.
     pub epoch: U32,
-    pub reserved: U32,
+    /// The program's pid outside of its pid namespace; 0: the same as inside.
+    pub outside_pid: U32,
     pub dir: [u8; RESTART_DIR_MAX],
     pub name: [u8; RESTART_NAME_MAX],
 }

@@ -30,13 +30,15 @@ unsafe fn wait_for(set: *const Sigset, mut wait: impl FnMut(&Sigset) -> c_int) -
 /// As sigwaitinfo(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sigwaitinfo(set: *const Sigset, info: *mut c_void) -> c_int {
-    // SAFETY: by the contract above.
-    unsafe {
-        wait_for(
-            set,
-            |set| call_next!(SIGWAITINFO as fn(*const Sigset, *mut c_void) -> c_int, (set, info), else fail(Errno::ENOSYS)),
+    let wait = |set: &Sigset| {
+        call_next!(
+            SIGWAITINFO as fn(*const Sigset, *mut c_void) -> c_int,
+            (core::ptr::from_ref(set), info),
+            else fail(Errno::ENOSYS)
         )
-    }
+    };
+    // SAFETY: by the contract above.
+    unsafe { wait_for(set, wait) }
 }
 
 /// # Safety
@@ -64,32 +66,30 @@ pub unsafe extern "C" fn sigwait(set: *const Sigset, signal: *mut c_int) -> c_in
 /// As sigtimedwait(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sigtimedwait(set: *const Sigset, info: *mut c_void, timeout: *const c_void) -> c_int {
+    let wait = |set: &Sigset| {
+        call_next!(
+            SIGTIMEDWAIT as fn(*const Sigset, *mut c_void, *const c_void) -> c_int,
+            (core::ptr::from_ref(set), info, timeout),
+            else fail(Errno::ENOSYS)
+        )
+    };
     // SAFETY: by the contract above.
-    unsafe {
-        wait_for(set, |set| {
-            call_next!(
-                SIGTIMEDWAIT as fn(*const Sigset, *mut c_void, *const c_void) -> c_int,
-                (set, info, timeout),
-                else fail(Errno::ENOSYS)
-            )
-        })
-    }
+    unsafe { wait_for(set, wait) }
 }
 
 /// # Safety
 /// As sigtimedwait(2), with 64-bit times.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __sigtimedwait64(set: *const Sigset, info: *mut c_void, timeout: *const c_void) -> c_int {
+    let wait = |set: &Sigset| {
+        call_next!(
+            SIGTIMEDWAIT64 as fn(*const Sigset, *mut c_void, *const c_void) -> c_int,
+            (core::ptr::from_ref(set), info, timeout),
+            else fail(Errno::ENOSYS)
+        )
+    };
     // SAFETY: by the contract above.
-    unsafe {
-        wait_for(set, |set| {
-            call_next!(
-                SIGTIMEDWAIT64 as fn(*const Sigset, *mut c_void, *const c_void) -> c_int,
-                (set, info, timeout),
-                else fail(Errno::ENOSYS)
-            )
-        })
-    }
+    unsafe { wait_for(set, wait) }
 }
 
 /// # Safety
@@ -169,16 +169,15 @@ macro_rules! waits_with_mask {
         /// As the function of libc of that name.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($arg: $type,)* mask: *const Sigset $(, $more: $more_type)*) -> c_int {
+            let wait = |mask: *const Sigset| {
+                call_next!(
+                    $next as fn($($type,)* *const Sigset $(, $more_type)*) -> c_int,
+                    ($($arg,)* mask $(, $more)*),
+                    else fail(Errno::ENOSYS)
+                )
+            };
             // SAFETY: by the contract above.
-            unsafe {
-                with_mask(mask, |mask| {
-                    call_next!(
-                        $next as fn($($type,)* *const Sigset $(, $more_type)*) -> c_int,
-                        ($($arg,)* mask $(, $more)*),
-                        else fail(Errno::ENOSYS)
-                    )
-                })
-            }
+            unsafe { with_mask(mask, wait) }
         }
     )*};
 }

@@ -33,6 +33,8 @@ pub struct Inputs<'a> {
     pub task_size: u64,
     /// Threads get the ids that they had.
     pub same_ids: bool,
+    /// Capabilities that each thread goes on with, where they are not those of now.
+    pub capabilities: Option<process::CapSets>,
     /// [`MM_MAP_64`] or [`MM_MAP_32`].
     pub mm_map_size: u32,
 }

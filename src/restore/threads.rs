@@ -98,6 +98,12 @@ const IF_AND_FIXED: u32 = 0x202;
 /// What a thread does for itself; `own_tid` is the variable with its id.
 fn restore_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, own_tid: u32, steps: &mut Steps) -> Result<End, String> {
     let thread = &entry.thread;
+    if let Some(sets) = inputs.capabilities {
+        let header = steps.bytes(process::CAP_HEADER.as_bytes());
+        let sets = steps.bytes(sets.as_flattened().as_bytes());
+        steps.explain("cannot give up the capability to choose thread ids");
+        steps.call(nr::CAPSET, &[header, sets]);
+    }
     restore_tls(entry, steps);
     steps.explain(&format!("cannot restore the kernel state of thread {}", thread.tid.get()));
     if thread.clear_child_tid.get() != 0 {

@@ -177,6 +177,7 @@ fn adopt_restart(config: &mut config::Config) {
     config.generation = info.generation.get();
     config.pid = process::getpid();
     config.owner_pid = config.pid;
+    config.outside_pid = info.outside_pid.get();
     config.passive = false;
     super::requests::forget_missed();
     // The image may have been taken on another CPU.

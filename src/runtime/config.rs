@@ -37,6 +37,8 @@ pub struct Config {
     pub passive: bool,
     /// Process that the values above were made for; a forked child differs.
     pub pid: u32,
+    /// Its pid outside of the pid namespace that a restart has put it into; 0: the same.
+    pub outside_pid: u32,
     /// Descriptor with the lock; -1 if none.
     pub lock_fd: i32,
     /// Newest generation that this process knows to be committed.
@@ -46,6 +48,13 @@ pub struct Config {
     pub library: Text<RESTART_DIR_MAX>,
     pub rseq: LibcRseq,
     pub cpu: Option<Cpu>,
+}
+
+impl Config {
+    /// The pid by which others know this process.
+    pub fn shown_pid(&self) -> u32 {
+        if self.outside_pid != 0 && self.pid == process::getpid() { self.outside_pid } else { process::getpid() }
+    }
 }
 
 struct Shared<T>(UnsafeCell<T>);
@@ -66,6 +75,7 @@ static CONFIG: Shared<Config> = Shared(UnsafeCell::new(Config {
     owner_pid: 0,
     passive: false,
     pid: 0,
+    outside_pid: 0,
     lock_fd: -1,
     generation: 0,
     newest: Newest::NONE,

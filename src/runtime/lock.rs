@@ -66,7 +66,7 @@ pub fn write_holder(config: &Config) -> Result<(), Failure> {
     let mut boot = [0u8; 64];
     let boot = fs::read_file(b"/proc/sys/kernel/random/boot_id\0", &mut boot).unwrap_or(b"unknown");
     let boot = boot.strip_suffix(b"\n").unwrap_or(boot);
-    let line: Text<256> = text!("pid {} host {} boot {}\n", process::getpid(), Bytes(host), Bytes(boot));
+    let line: Text<256> = text!("pid {} host {} boot {}\n", config.shown_pid(), Bytes(host), Bytes(boot));
     let failed = |errno| fail!(errno, "cannot write the lock file of {}", Bytes(config.name.as_bytes()));
     fs::seek_to(config.lock_fd, 0, 0).map_err(failed)?;
     fs::ftruncate(config.lock_fd, 0).map_err(failed)?;
@@ -113,10 +113,12 @@ pub fn adopt_fork(config: &mut Config) {
     if pid == config.pid {
         return;
     }
+    let told = if config.outside_pid != 0 { config.outside_pid } else { config.owner_pid };
     config.pid = pid;
+    config.outside_pid = 0;
     let owner_gone = is_gone(config.owner_pid);
     // A sibling may have taken the name over already: the lock file says whose it is.
-    let unclaimed = config.lock_fd >= 0 && read_holder(config.lock_fd) == Some(config.owner_pid);
+    let unclaimed = config.lock_fd >= 0 && read_holder(config.lock_fd) == Some(told);
     if !config.passive && owner_gone && unclaimed {
         config.owner_pid = pid;
         // A holder that cannot be written is told by the next checkpoint's failure, if it matters.

@@ -76,7 +76,7 @@ fn write(config: &Config, state: &State<'_>, dir: i32, temporary: &[u8]) -> Resu
     let word = if matches!(state, State::Stopped) { "stopped" } else { "running" };
     let now = process::clock(process::CLOCK_REALTIME).sec;
     put(text!("{{\"name\":{},\"state\":\"{word}\",\"time\":{now},", Quoted(config.name.as_bytes())))?;
-    put(text!("\"pid\":{},\"host\":{},", process::getpid(), Quoted(host)))?;
+    put(text!("\"pid\":{},\"host\":{},", config.shown_pid(), Quoted(host)))?;
     let newest = &config.newest;
     if newest.generation == 0 {
         put(text!("\"generation\":null,\"image\":null,"))?;

@@ -63,6 +63,7 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
     }
     check_credentials(&image, &source)?;
 
+    note_pids(start);
     let (dir, lock_fd) = take_name(&path, &image)?;
     let inherit = match start.env(b"SELFCKPT_STDIO") {
         None | Some(b"") => false,
@@ -86,7 +87,7 @@ fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, S
     let _ = unsafe { call!(nr::UMASK, image.task.umask.get()) };
     let close = files.close_others(&image, lock_fd)?;
     let info = restart_info(&dir, &image, lock_fd, start)?;
-    go(&image, &host, prepared, image_fd, (&close, &files.posix_locks), &info)
+    go(&image, &host, start, prepared, image_fd, (&close, &files.posix_locks), &info)
 }
 
 /// Where the kernel looks for room is settled when a program is executed. A process that was started
@@ -144,6 +145,15 @@ fn check_credentials(image: &Image, source: &File) -> Result<(), String> {
 /// End of what a 32-bit task of this kernel can map, personality aside.
 fn own_task_size() -> u64 {
     if crate::arch::tls::first_entry() == 6 { 0xc000_0000 } else { 0xffff_e000 }
+}
+
+/// The command tells which pid this process has outside of its pid namespace.
+fn note_pids(start: &Start) {
+    let outside = start.env(b"SELFCKPT_PID_OUTSIDE").and_then(crate::settings::parse_number);
+    // SAFETY: the constructor is alone in this process.
+    let config = unsafe { config::config() };
+    config.pid = process::getpid();
+    config.outside_pid = outside.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
 }
 
 /// Takes the lock of the image's name in the image's directory.
@@ -221,7 +231,8 @@ fn restart_info(dir: &Path, image: &Image, lock_fd: i32, start: &Start) -> Resul
         dir_len: U32::new(dir.len() as u32),
         name_len: U32::new(image.name.len() as u32),
         epoch: U32::new(process::now() as u32 | 1),
-        reserved: U32::new(0),
+        // SAFETY: the constructor is alone in this process.
+        outside_pid: U32::new(unsafe { config::config() }.outside_pid),
         dir: [0; crate::format::task::RESTART_DIR_MAX],
         name: [0; crate::format::task::RESTART_NAME_MAX],
     };
@@ -339,20 +350,31 @@ fn first_step(region: plan::Region) -> usize {
     (u64::from(region.start) + CODE + STACK) as usize
 }
 
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_CHECKPOINT_RESTORE: u32 = 40;
+
 /// Whether threads can get the ids that they had: this process has the image's, and may choose.
 fn may_choose_ids(image: &Image) -> bool {
-    const CAP_SYS_ADMIN: u32 = 21;
-    const CAP_CHECKPOINT_RESTORE: u32 = 40;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    let allowed = effective & ((1 << CAP_SYS_ADMIN) | (1 << CAP_CHECKPOINT_RESTORE)) != 0;
+    let Ok([low, high]) = process::capabilities() else { return false };
+    let allowed = low[0] & (1 << CAP_SYS_ADMIN) != 0 || high[0] & (1 << (CAP_CHECKPOINT_RESTORE - 32)) != 0;
     allowed && process::getpid() == image.task.pid.get()
+}
+
+/// The command has given this process the capability to choose ids; the program never had it.
+fn without_choosing(start: &Start) -> Option<process::CapSets> {
+    start.env(b"SELFCKPT_DROP_CHECKPOINT_RESTORE")?;
+    let mut sets = process::capabilities().ok()?;
+    let [_, high] = &mut sets;
+    for set in high {
+        *set &= !(1 << (CAP_CHECKPOINT_RESTORE - 32));
+    }
+    Some(sets)
 }
 
 fn go(
     image: &Image,
     host: &Host,
+    start: &Start,
     prepared: Prepared,
     image_fd: i32,
     (close, posix_locks): (&[i32], &[LateLock]),
@@ -372,6 +394,7 @@ fn go(
         info,
         task_size: host.task_size,
         same_ids: may_choose_ids(image),
+        capabilities: without_choosing(start),
         mm_map_size,
     };
     let region = lay_out(&mut inputs, host)?;

@@ -207,6 +207,20 @@ pub fn robust_list() -> (usize, usize) {
     (head, len)
 }
 
+/// Low and high halves of a thread's capabilities: effective, permitted, inheritable.
+pub type CapSets = [[u32; 3]; 2];
+
+/// What capget(2) and capset(2) take first: the version that has two halves, and the calling thread.
+pub const CAP_HEADER: [u32; 2] = [0x2008_0522, 0];
+
+pub fn capabilities() -> Result<CapSets, Errno> {
+    let mut header = CAP_HEADER;
+    let mut sets = CapSets::default();
+    // SAFETY: the kernel fills in two triples for this version.
+    unsafe { call!(nr::CAPGET, &raw mut header, &raw mut sets) }?;
+    Ok(sets)
+}
+
 pub fn prctl(op: u32, a: usize, b: usize, c: usize, d: usize) -> Result<usize, Errno> {
     // SAFETY: callers pass numbers, or pointers to memory that the operation may use.
     unsafe { call!(nr::PRCTL, op, a, b, c, d) }

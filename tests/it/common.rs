@@ -375,6 +375,29 @@ impl Job {
         self.pid
     }
 
+    /// The pid of the program itself, which after a restart may be a child or grandchild of the command.
+    pub fn program_pid(&self) -> i32 {
+        let mut pid = self.pid;
+        for _ in 0..2 {
+            let command = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("selfckpt"));
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            match children.split_whitespace().next().and_then(|child| child.parse().ok()) {
+                Some(child) if command => pid = child,
+                _ => break,
+            }
+        }
+        pid
+    }
+
+    pub fn user(&self) -> Option<u32> {
+        self.spec.user
+    }
+
+    /// Leaves the running program alone, so that another can be started; the first value ends it when dropped.
+    pub fn set_aside(&mut self) -> (SetAside, i32) {
+        (SetAside(self.child.take().expect("a child")), self.pid)
+    }
+
     /// From now on this process is the job (a daemon that has forked itself away).
     pub fn follow(&mut self, pid: i32) {
         self.others.push(pid);
@@ -720,6 +743,16 @@ impl Job {
             self.go(&format!("after restart {generation}"));
         }
         self.end("at the end");
+    }
+}
+
+/// A program that was left alone.
+pub struct SetAside(Child);
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -21,6 +21,7 @@ mod children;
 mod errors;
 mod files;
 mod generations;
+mod identity;
 mod images;
 mod memory;
 mod names;

@@ -78,7 +78,7 @@ fn vdso_of_another_kernel() {
 
     job.restart_from(&taken.path, &[], &[]);
     job.go("with the vdso of another kernel");
-    let maps = fs::read_to_string(format!("/proc/{}/maps", job.pid())).expect("maps");
+    let maps = fs::read_to_string(format!("/proc/{}/maps", job.program_pid())).expect("maps");
     let line = maps.lines().find(|line| line.ends_with("[vdso]")).expect("this kernel's vdso is there");
     let old = format!("{:08x}-", vdso.vma.start.get());
     assert!(!line.starts_with(&old), "it lies where the other kernel's code must stay: {line}");

@@ -21,7 +21,7 @@ fn goes_on(mut job: Job, when: &str) {
 }
 
 fn maps(job: &Job) -> String {
-    fs::read_to_string(format!("/proc/{}/maps", job.pid())).expect("maps")
+    fs::read_to_string(format!("/proc/{}/maps", job.program_pid())).expect("maps")
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub const VERB: Verb = Verb {
     description: &[
         "Asks process PID, which must run libselfckpt.so, for a checkpoint, waits until the image is written, and \
          prints its path, its size, how long the program stood still and how long all took. PID may also be that of \
-         a 'selfckpt run'.",
+         a 'selfckpt run' or 'selfckpt restart'.",
         "When this command gives up, the process goes on, and a checkpoint that has begun is finished.",
     ],
     options: &[
@@ -144,7 +144,10 @@ impl Target {
     fn look(pid: u32) -> Result<Target, Refusal> {
         let never = |text: String| Refusal { text, may_pass: false };
         let process = Process::find(pid).ok_or_else(|| never("there is no such process".to_string()))?;
-        let process = Self::behind_run(&process).unwrap_or(process);
+        let behind = Self::behind_command(&process);
+        // While a restart changes the address space, little can be seen of a process.
+        let supervised = behind.is_some();
+        let process = behind.unwrap_or(process);
         let me = system::real_uid();
         let uid = process.uid().ok_or_else(|| never("it has ended".to_string()))?;
         if me != 0 && uid != me {
@@ -167,7 +170,7 @@ impl Target {
             Ok(true) => {}
             Ok(false) => {
                 let text = format!("{name} does not run libselfckpt.so; start it by 'selfckpt run' or with LD_PRELOAD");
-                return Err(Refusal { text, may_pass: preloaded });
+                return Err(Refusal { text, may_pass: preloaded || supervised });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(never("it has ended".to_string())),
             Err(error) => return Err(never(format!("cannot see whether {name} runs libselfckpt.so: {error}"))),
@@ -182,20 +185,26 @@ impl Target {
                  any more",
                 signal_name(signal)
             );
-            return Err(Refusal { text, may_pass: preloaded });
+            return Err(Refusal { text, may_pass: preloaded || supervised });
         }
         Ok(Target { process, signal, uid })
     }
 
-    /// The program behind a `selfckpt run`, whose pid a script has at hand.
-    fn behind_run(process: &Process) -> Option<Process> {
-        let exe = process.exe()?;
-        if exe != std::env::current_exe().ok()? && exe.file_name()? != "selfckpt" {
-            return None;
+    /// The program behind a `selfckpt run` or `restart`, whose pid a script has at hand: directly, or behind the init
+    /// of its pid namespace. That one may have other children by now; the program is the oldest.
+    fn behind_command(process: &Process) -> Option<Process> {
+        let command = std::env::current_exe().ok()?;
+        let mut found = None;
+        let mut place = Process::find(process.pid)?;
+        for _ in 0..2 {
+            let exe = place.exe()?;
+            if exe != command && exe.file_name()? != "selfckpt" {
+                break;
+            }
+            place = place.children().into_iter().find_map(Process::find)?;
+            found = Some(place.pid);
         }
-        let mut children = process.children().into_iter().filter_map(Process::find);
-        let child = children.next()?;
-        children.next().is_none().then_some(child)
+        found.and_then(Process::find)
     }
 }
 

@@ -56,6 +56,13 @@ pub fn lock_owner(path: &Path) -> Option<Owner> {
     Some(parse_owner(&text).unwrap_or(Owner { pid: 0, host: String::new() }))
 }
 
+/// Whether a process is not quite gone yet: while its memory is taken down, it has no program any more.
+pub fn is_dying(pid: u32) -> bool {
+    let process = Process { pid, dir: PathBuf::from(format!("/proc/{pid}")) };
+    let exe = std::fs::read_link(process.dir.join("exe"));
+    !process.has_ended() && exe.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// A process.
 pub struct Process {
     pub pid: u32,

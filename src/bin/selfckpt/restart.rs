@@ -2,10 +2,11 @@
 //! it is loaded, finds SELFCKPT_RESTART and puts the image back in place of what was started.
 
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
+use crate::identity::{self, Child, Ids, Wish};
 use crate::program::{self, Environment};
-use crate::system::{self, Strings};
+use crate::system::{self, Change, Strings};
 use crate::verb::{Arguments, Operands, Opt, Verb};
-use crate::{complain, decode, verify};
+use crate::{complain, decode, supervise, verify};
 use selfckpt::catalog::{self, Chosen};
 use selfckpt::format::Image;
 use selfckpt::settings;
@@ -19,8 +20,10 @@ pub const VERB: Verb = Verb {
     synopsis: "[options] IMAGE|DIR",
     summary: "restarts a program from an image",
     description: &[
-        "Starts the program of the image again and puts it into the state that the image holds. This command becomes \
-         the program: same process, same exit status. A directory stands for the newest image in it that is whole, \
+        "Starts the program of the image again and puts it into the state that the image holds. Where this system lets \
+         it, the program has the pid that it had; this command then waits for it, passes on the signals that it gets \
+         itself, ends as the program ends, and takes the program with it when it is killed. Else this command becomes \
+         the program. A directory stands for the newest image in it that is whole, \
          DIR/NAME for the newest of that job; newer images that are damaged are named and passed over.",
         "Standard input, output and error that were a terminal, or a pipe or socket to the outside, become those of \
          this command. Regular files are opened again by their path, and output files are cut back to the length \
@@ -34,6 +37,7 @@ pub const VERB: Verb = Verb {
             value: Some("inherit"),
             help: "Standard input, output and error become those of this command whatever they were.",
         },
+        PID,
         LOG,
         VERBOSE,
         QUIET,
@@ -49,6 +53,14 @@ pub const VERB: Verb = Verb {
     run,
 };
 
+pub const PID: Opt = Opt {
+    short: None,
+    long: "pid",
+    value: Some("same|new|auto"),
+    help: "'same': the restarted program has the pid and the thread ids that it had, if need be in a user and pid \
+           namespace of its own, or the restart fails; 'new': it has new ones, and takes the place of this command; \
+           'auto': the same where this system allows it. As SELFCKPT_PID. Without: auto.",
+};
 pub const LOG: Opt = Opt {
     short: None,
     long: "log",
@@ -78,12 +90,71 @@ fn run(arguments: &Arguments) -> Outcome {
         Some(value) => env.set("SELFCKPT_STDIO", value),
         None => env.remove("SELFCKPT_STDIO"),
     }
+    let wish = pid_wish(arguments, &chosen.image)?;
     let start = Start::from_image(&chosen, env)?;
-    // A trigger that comes before the library is there would kill the program.
-    for signal in trigger_signals(&chosen.image) {
-        system::ignore_signal(signal);
+    let ids = Ids::of(&chosen.image);
+    let held = supervise::held_signals(start.env());
+    drop(chosen);
+    if let Started::Supervised(child) = start_with_ids(&start, &ids, wish, arguments.has("quiet"))? {
+        return match supervise::until_end(&child, held)? {
+            Change::Killed(signal) => {
+                system::die_by(signal);
+                Ok(128 + signal as u8)
+            }
+            Change::Exited(status) => Ok(status),
+            Change::Stopped(_) | Change::Continued => Ok(FAILED), // until_end returns none of them
+        };
     }
+    // A trigger that comes before the library is there would kill the program.
+    start.ignore_triggers();
     Err(start.exec())
+}
+
+/// What the user wants of the pid: by option, variable, or as the program was started.
+pub fn pid_wish(arguments: &Arguments, image: &Image) -> Result<Wish, Failure> {
+    if let Some(value) = arguments.value("pid") {
+        return Wish::parse(value.as_bytes()).filter(|_| !value.is_empty()).ok_or_else(|| {
+            let value = value.to_string_lossy();
+            Failure::usage(format!("'--pid {value}' is not 'same', 'new' or 'auto'"))
+        });
+    }
+    let of_image = Environment::new(image.env());
+    let given = std::env::var_os("SELFCKPT_PID").map(OsString::into_encoded_bytes);
+    let value = given.as_deref().or_else(|| of_image.get("SELFCKPT_PID")).unwrap_or_default();
+    Wish::parse(value).ok_or_else(|| {
+        let value = String::from_utf8_lossy(value);
+        Failure::failed(format!("SELFCKPT_PID={value}: not 'same', 'new' or 'auto'"))
+    })
+}
+
+pub enum Started {
+    /// As a process that has the ids of the image; every signal is blocked in this one.
+    Supervised(Child),
+    /// Not started: it may have new ids.
+    NotYet,
+}
+
+/// Starts the program of an image with the ids that it had, as far as wanted and possible.
+pub fn start_with_ids(start: &Start, ids: &Ids, wish: Wish, quiet: bool) -> Result<Started, Failure> {
+    if wish == Wish::New {
+        return Ok(Started::NotYet);
+    }
+    let mask = system::block_signals(u64::MAX);
+    let reason = match identity::start(start, ids, &mask) {
+        Ok(child) => return Ok(Started::Supervised(child)),
+        Err(reason) => reason,
+    };
+    if wish == Wish::Same {
+        return Err(Failure::failed(format!(
+            "cannot restart {} with the pid that it had: {reason}; --pid new gives it another",
+            start.shown()
+        )));
+    }
+    if !quiet {
+        complain(format!("{} gets a new pid: {reason}", start.shown()));
+    }
+    system::set_mask(&mask);
+    Ok(Started::NotYet)
 }
 
 /// Value for SELFCKPT_LOG from `--log`, `-v` and `-q`: `LEVEL` or `LEVEL:/absolute/file`.
@@ -144,20 +215,12 @@ pub fn check_owner(chosen: &Chosen) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Signals by which the image's program takes checkpoints.
-pub fn trigger_signals(image: &Image) -> Vec<u32> {
-    let env = Environment::new(image.env());
-    let checkpoint = env.get("SELFCKPT_SIGNAL").and_then(settings::parse_signal).unwrap_or(settings::DEFAULT_SIGNAL);
-    let stop = env.get("SELFCKPT_STOP_SIGNAL").and_then(settings::parse_signal_list).unwrap_or(0);
-    (1..=64).filter(|&n| n == checkpoint || settings::contains(stop, n)).collect()
-}
-
 /// A program that is ready to be executed.
 pub struct Start {
     path: std::ffi::CString,
     shown: String,
     args: Strings,
-    env: Strings,
+    env: Environment,
 }
 
 impl Start {
@@ -166,7 +229,7 @@ impl Start {
             path: system::c_path(path),
             shown: path.display().to_string(),
             args: Strings::new(args),
-            env: Strings::new(env.strings()),
+            env: env.clone(),
         }
     }
 
@@ -191,9 +254,35 @@ impl Start {
         Ok(Start::new(exe, &args, &env))
     }
 
+    /// What it is called in messages.
+    pub fn shown(&self) -> String {
+        decode::quote(self.shown.as_bytes())
+    }
+
+    pub fn env(&self) -> &Environment {
+        &self.env
+    }
+
+    /// Has the program begin with its trigger signals ignored.
+    pub fn ignore_triggers(&self) {
+        let held = supervise::held_signals(&self.env);
+        for signal in (1..=64).filter(|&signal| settings::contains(held, signal)) {
+            system::ignore_signal(signal);
+        }
+    }
+
     /// Becomes the program. Returns only if that fails.
     pub fn exec(&self) -> Failure {
-        let error = system::exec(&self.path, &self.args, &self.env);
+        self.exec_with(&[])
+    }
+
+    /// The same, with more variables in its environment.
+    pub fn exec_with(&self, more: &[(&str, String)]) -> Failure {
+        let mut env = self.env.clone();
+        for (name, value) in more {
+            env.set(name, value);
+        }
+        let error = system::exec(&self.path, &self.args, &Strings::new(env.strings()));
         let status = match error.raw_os_error() {
             Some(libc::ENOENT) => NOT_FOUND,
             Some(libc::EACCES | libc::ENOEXEC | libc::ETXTBSY | libc::ELOOP) => NOT_EXECUTABLE,

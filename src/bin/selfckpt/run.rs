@@ -4,10 +4,12 @@
 
 use crate::batch;
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
-use crate::process::{self, Process};
+use crate::identity::{Child, Ids, Wish};
+use crate::process;
 use crate::program::{self, Environment, Program};
-use crate::restart::{self, LOG, QUIET, Start, VERBOSE};
-use crate::system::{self, Arrived, Change, Lock, SignalMask};
+use crate::restart::{self, LOG, PID, QUIET, Start, Started, VERBOSE};
+use crate::supervise::{self, held_signals};
+use crate::system::{self, Change, Lock, SignalMask};
 use crate::verb::{Arguments, Operands, Opt, Verb};
 use crate::{complain, decode};
 use selfckpt::catalog::{self, CatalogError, Chosen};
@@ -121,6 +123,7 @@ pub const VERB: Verb = Verb {
             help: "When resuming, have standard input, output and error become those of this command whatever they \
                    were.",
         },
+        PID,
         LOG,
         VERBOSE,
         QUIET,
@@ -155,7 +158,7 @@ fn run(arguments: &Arguments) -> Outcome {
         job.remove_images()?;
     }
     let resumed = job.newest_image()?;
-    let (start, env) = match &resumed {
+    let (start, env, ids) = match &resumed {
         Some(chosen) => {
             let mut env = Environment::new(chosen.image.env());
             settings.put_into(&mut env, &job);
@@ -164,7 +167,8 @@ fn run(arguments: &Arguments) -> Outcome {
             if !arguments.has("quiet") {
                 complain(resuming(typed, chosen));
             }
-            (start, env)
+            let wish = restart::pid_wish(arguments, &chosen.image)?;
+            (start, env, Some((wish, Ids::of(&chosen.image))))
         }
         None if arguments.has("restart-only") => {
             return Err(Failure::failed(format!(
@@ -178,11 +182,19 @@ fn run(arguments: &Arguments) -> Outcome {
             env.remove("SELFCKPT_RESTART");
             env.remove("SELFCKPT_STDIO");
             env.preload(&program::find_library()?);
-            (Start::new(&program.path, &arguments.operands, &env), env)
+            (Start::new(&program.path, &arguments.operands, &env), env, None)
         }
     };
     drop(resumed);
-    let end = supervise(&start, &mask, held_signals(&env))?;
+    let started = match ids {
+        Some((wish, ids)) => restart::start_with_ids(&start, &ids, wish, arguments.has("quiet"))?,
+        None => Started::NotYet,
+    };
+    let child = match started {
+        Started::Supervised(child) => child,
+        Started::NotYet => spawn(&start, &mask)?,
+    };
+    let end = supervise::until_end(&child, held_signals(&env))?;
     let stop_code = env
         .get("SELFCKPT_STOP_CODE")
         .and_then(settings::parse_number)
@@ -203,8 +215,20 @@ fn run(arguments: &Arguments) -> Outcome {
             system::die_by(signal);
             Ok(128 + signal as u8)
         }
-        Change::Stopped(_) | Change::Continued => Ok(FAILED), // supervise returns none of them
+        Change::Stopped(_) | Change::Continued => Ok(FAILED), // until_end returns none of them
     }
+}
+
+/// Starts the program as a child, with the signal mask that this command was given.
+fn spawn(start: &Start, mask: &SignalMask) -> Result<Child, Failure> {
+    system::block_signals(u64::MAX);
+    let pid = system::spawn(mask, || {
+        let failure = start.exec();
+        complain(failure.to_string());
+        failure.status
+    })
+    .map_err(|error| Failure::failed(format!("cannot start a process: {error}")))?;
+    Ok(Child::own(pid))
 }
 
 fn resuming(typed: &OsStr, chosen: &Chosen) -> String {
@@ -271,6 +295,7 @@ impl Settings {
         )?;
         take("children", "SELFCKPT_CHILDREN", |v| v == b"ignore", "'ignore'")?;
         take("sockets", "SELFCKPT_SOCKETS", |v| v == b"fail" || v == b"reset", "'fail' or 'reset'")?;
+        take("pid", "SELFCKPT_PID", |v| Wish::parse(v).is_some() && !v.is_empty(), "'same', 'new' or 'auto'")?;
         take("stdio", "SELFCKPT_STDIO", |v| v == b"inherit", "'inherit'")?;
         let every = option_or_variable(arguments, "every", "SELFCKPT_EVERY");
         if arguments.has("mtbf") && every.is_none_or(|every| every != "auto") {
@@ -489,104 +514,5 @@ impl Command<'_> {
         }
         let exe = self.program.exe.canonicalize().unwrap_or_else(|_| self.program.exe.clone());
         split == 1 && exe.as_os_str().as_bytes() == image.exe
-    }
-}
-
-/// Signals that the library waits for: they are passed on when it has a handler for them, not
-/// before, when they would end the program.
-fn held_signals(env: &Environment) -> u64 {
-    let checkpoint = env.get("SELFCKPT_SIGNAL").and_then(settings::parse_signal).unwrap_or(settings::DEFAULT_SIGNAL);
-    let stop = env.get("SELFCKPT_STOP_SIGNAL").and_then(settings::parse_signal_list).unwrap_or(0);
-    stop | (1 << (checkpoint - 1))
-}
-
-/// How often a held signal is tried again.
-const RETRY: Duration = Duration::from_millis(20);
-
-/// Runs the program, with the signal mask that this command was given, until it ends.
-fn supervise(start: &Start, mask: &SignalMask, held: u64) -> Result<Change, Failure> {
-    system::block_signals(u64::MAX);
-    let child = system::spawn(mask, || {
-        let failure = start.exec();
-        complain(failure.to_string());
-        failure.status
-    })
-    .map_err(|error| Failure::failed(format!("cannot start a process: {error}")))?;
-    let mut waiting: Vec<Arrived> = Vec::new();
-    let mut stopped = false;
-    loop {
-        let timeout = (!waiting.is_empty()).then_some(RETRY);
-        let arrived = system::wait_for_signal(timeout);
-        // The child first: what is to be done with a signal depends on its state.
-        while let Some(change) = system::child_change(child)
-            .map_err(|error| Failure::failed(format!("cannot wait for process {child}: {error}")))?
-        {
-            match change {
-                Change::Exited(_) | Change::Killed(_) => return Ok(change),
-                Change::Continued => stopped = false,
-                Change::Stopped(signal) => {
-                    stopped = true;
-                    // Stopped by its terminal: so the shell must see this process stopped.
-                    if matches!(signal as i32, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
-                        system::stop_self();
-                    }
-                }
-            }
-        }
-        if let Some(arrived) = arrived.filter(|arrived| to_pass_on(arrived, stopped)) {
-            waiting.push(arrived);
-        }
-        let caught = if waiting.is_empty() { 0 } else { Process::find(child).map_or(0, |child| child.caught()) };
-        waiting.retain(|arrived| {
-            if settings::contains(held, arrived.signal) && !settings::contains(caught, arrived.signal) {
-                return true;
-            }
-            // A child that is gone tells of it by SIGCHLD.
-            let _ = match arrived.value {
-                Some(value) => system::queue_signal(child, arrived.signal, value),
-                None => system::kill(child, arrived.signal),
-            };
-            false
-        });
-    }
-}
-
-/// Whether the program has not got the signal by itself.
-fn to_pass_on(arrived: &Arrived, child_stopped: bool) -> bool {
-    match arrived.signal as i32 {
-        libc::SIGCHLD => false,
-        // After this process was stopped together with the program.
-        libc::SIGCONT => child_stopped,
-        // A hangup reaches the first process of the session only.
-        libc::SIGHUP => true,
-        // The rest that a terminal sends goes to the whole process group.
-        _ => !arrived.by_kernel,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_of_the_terminal_are_not_doubled() {
-        let of = |signal: i32, by_kernel| Arrived { signal: signal as u32, by_kernel, value: None };
-        assert!(to_pass_on(&of(libc::SIGTERM, false), false));
-        assert!(to_pass_on(&of(libc::SIGINT, false), false));
-        assert!(!to_pass_on(&of(libc::SIGINT, true), false));
-        assert!(!to_pass_on(&of(libc::SIGTSTP, true), false));
-        assert!(to_pass_on(&of(libc::SIGHUP, true), false));
-        assert!(to_pass_on(&of(libc::SIGCONT, false), true));
-        assert!(!to_pass_on(&of(libc::SIGCONT, false), false));
-        assert!(!to_pass_on(&of(libc::SIGCHLD, true), false));
-    }
-
-    #[test]
-    fn held_signals_come_from_the_environment() {
-        let mut env = Environment::default();
-        assert_eq!(held_signals(&env), 1 << 11);
-        env.set("SELFCKPT_SIGNAL", "HUP");
-        env.set("SELFCKPT_STOP_SIGNAL", "USR1,TERM");
-        assert_eq!(held_signals(&env), 1 | (1 << 9) | (1 << 14));
     }
 }

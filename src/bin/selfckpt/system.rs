@@ -258,6 +258,12 @@ pub fn block_signals(set: u64) -> SignalMask {
     }
 }
 
+/// Sets the mask that [`block_signals`] has found.
+pub fn set_mask(mask: &SignalMask) {
+    // SAFETY: a valid set.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &mask.0, std::ptr::null_mut()) };
+}
+
 /// A signal that was sent to this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrived {
@@ -329,6 +335,26 @@ pub enum Change {
     Continued,
 }
 
+impl Change {
+    /// Whether the process is no more.
+    pub fn is_end(self) -> bool {
+        matches!(self, Change::Exited(_) | Change::Killed(_))
+    }
+}
+
+/// What a status of waitpid(2) says.
+pub fn change_of(status: i32) -> Change {
+    if libc::WIFEXITED(status) {
+        Change::Exited(libc::WEXITSTATUS(status) as u8)
+    } else if libc::WIFSIGNALED(status) {
+        Change::Killed(libc::WTERMSIG(status) as u32)
+    } else if libc::WIFSTOPPED(status) {
+        Change::Stopped(libc::WSTOPSIG(status) as u32)
+    } else {
+        Change::Continued
+    }
+}
+
 /// A change of the child's state, if there is one.
 pub fn child_change(pid: u32) -> io::Result<Option<Change>> {
     let mut status = 0;
@@ -337,15 +363,41 @@ pub fn child_change(pid: u32) -> io::Result<Option<Change>> {
     if check(unsafe { libc::waitpid(pid as libc::pid_t, &mut status, flags) })? == 0 {
         return Ok(None);
     }
-    Ok(Some(if libc::WIFEXITED(status) {
-        Change::Exited(libc::WEXITSTATUS(status) as u8)
-    } else if libc::WIFSIGNALED(status) {
-        Change::Killed(libc::WTERMSIG(status) as u32)
-    } else if libc::WIFSTOPPED(status) {
-        Change::Stopped(libc::WSTOPSIG(status) as u32)
-    } else {
-        Change::Continued
-    }))
+    Ok(Some(change_of(status)))
+}
+
+/// Waits for the end of a child, and takes the signal that tells of it.
+pub fn collect(pid: u32) {
+    // SAFETY: takes numbers; sets and times are valid.
+    unsafe {
+        libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), 0);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&mut set, libc::SIGCHLD);
+        let now: libc::timespec = std::mem::zeroed();
+        libc::sigtimedwait(&set, std::ptr::null_mut(), &now);
+    }
+}
+
+/// Has the kernel send this process a SIGIO for whatever arrives.
+pub fn signal_on_input(fd: RawFd) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    unsafe {
+        check(libc::fcntl(fd, libc::F_SETOWN, libc::getpid()))?;
+        let flags = check(libc::fcntl(fd, libc::F_GETFL))?;
+        check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC)).map(drop)
+    }
+}
+
+/// The parent's pid; 0 if it lies outside of the pid namespace.
+pub fn parent() -> u32 {
+    // SAFETY: cannot fail.
+    unsafe { libc::getppid() as u32 }
+}
+
+/// Effective user and group.
+pub fn effective_ids() -> (u32, u32) {
+    // SAFETY: cannot fail.
+    unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
 /// Stops this process until it is continued.

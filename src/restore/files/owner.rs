@@ -29,6 +29,12 @@ pub(super) fn set_owners(image: &Image, warn: &mut dyn FnMut(String)) {
             _ if owner.id == image.task.pid => process::getpid(),
             _ => 0,
         };
+        if owner.what.get() == owner::GROUP && owner.id.get() != 0 && id == 0 {
+            warn(format!(
+                "signals of {} go to nobody: the process group lies outside of the pid namespace",
+                super::shown(&entry.path)
+            ));
+        }
         let set = if id == 0 { Ok(()) } else { raw::set_owner(fd, [owner.what.get(), id]) };
         if let Err(errno) = set.and_then(|()| raw::fcntl(fd, raw::F_SETSIG, signal as usize)) {
             warn(format!("cannot set who gets the signals of {}: {errno}", super::shown(&entry.path)));

@@ -1,0 +1,103 @@
+//! [NORMAL] Waiting for the program in such a way that this command looks as if it had become the program: signals are
+//! passed on, and so is a stop at the terminal.
+
+use crate::failure::Failure;
+use crate::identity::Child;
+use crate::process::Process;
+use crate::program::Environment;
+use crate::system::{self, Arrived, Change};
+use selfckpt::settings;
+use std::time::Duration;
+
+/// Signals that the library waits for: they are passed on when it has a handler for them, not
+/// before, when they would end the program.
+pub fn held_signals(env: &Environment) -> u64 {
+    let checkpoint = env.get("SELFCKPT_SIGNAL").and_then(settings::parse_signal).unwrap_or(settings::DEFAULT_SIGNAL);
+    let stop = env.get("SELFCKPT_STOP_SIGNAL").and_then(settings::parse_signal_list).unwrap_or(0);
+    stop | (1 << (checkpoint - 1))
+}
+
+/// How often a held signal is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Waits until the program ends; every signal is blocked in this process.
+pub fn until_end(child: &Child, held: u64) -> Result<Change, Failure> {
+    let mut waiting: Vec<Arrived> = Vec::new();
+    let mut stopped = false;
+    let mut arrived: Option<Arrived> = None;
+    loop {
+        // The child first: what is to be done with a signal depends on its state.
+        while let Some(change) = child
+            .change()
+            .map_err(|error| Failure::failed(format!("cannot wait for process {}: {error}", child.pid)))?
+        {
+            match change {
+                Change::Exited(_) | Change::Killed(_) => return Ok(change),
+                Change::Continued => stopped = false,
+                Change::Stopped(signal) => {
+                    stopped = true;
+                    // Stopped by its terminal: so the shell must see this process stopped.
+                    if matches!(signal as i32, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
+                        system::stop_self();
+                    }
+                }
+            }
+        }
+        if let Some(arrived) = arrived.take().filter(|arrived| to_pass_on(arrived, stopped)) {
+            waiting.push(arrived);
+        }
+        let caught = if waiting.is_empty() { 0 } else { Process::find(child.pid).map_or(0, |child| child.caught()) };
+        waiting.retain(|arrived| {
+            if settings::contains(held, arrived.signal) && !settings::contains(caught, arrived.signal) {
+                return true;
+            }
+            // A child that is gone tells of it by SIGCHLD.
+            let _ = match arrived.value {
+                Some(value) => system::queue_signal(child.pid, arrived.signal, value),
+                None => system::kill(child.pid, arrived.signal),
+            };
+            false
+        });
+        arrived = system::wait_for_signal((!waiting.is_empty()).then_some(RETRY));
+    }
+}
+
+/// Whether the program has not got the signal by itself.
+fn to_pass_on(arrived: &Arrived, child_stopped: bool) -> bool {
+    match arrived.signal as i32 {
+        libc::SIGCHLD => false,
+        // After this process was stopped together with the program.
+        libc::SIGCONT => child_stopped,
+        // A hangup reaches the first process of the session only.
+        libc::SIGHUP => true,
+        // The rest that a terminal sends goes to the whole process group.
+        _ => !arrived.by_kernel,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_of_the_terminal_are_not_doubled() {
+        let of = |signal: i32, by_kernel| Arrived { signal: signal as u32, by_kernel, value: None };
+        assert!(to_pass_on(&of(libc::SIGTERM, false), false));
+        assert!(to_pass_on(&of(libc::SIGINT, false), false));
+        assert!(!to_pass_on(&of(libc::SIGINT, true), false));
+        assert!(!to_pass_on(&of(libc::SIGTSTP, true), false));
+        assert!(to_pass_on(&of(libc::SIGHUP, true), false));
+        assert!(to_pass_on(&of(libc::SIGCONT, false), true));
+        assert!(!to_pass_on(&of(libc::SIGCONT, false), false));
+        assert!(!to_pass_on(&of(libc::SIGCHLD, true), false));
+    }
+
+    #[test]
+    fn held_signals_come_from_the_environment() {
+        let mut env = Environment::default();
+        assert_eq!(held_signals(&env), 1 << 11);
+        env.set("SELFCKPT_SIGNAL", "HUP");
+        env.set("SELFCKPT_STOP_SIGNAL", "USR1,TERM");
+        assert_eq!(held_signals(&env), 1 | (1 << 9) | (1 << 14));
+    }
+}

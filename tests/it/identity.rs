@@ -1,0 +1,168 @@
+//! The same pid and thread ids after a restart: beside this process where its rights allow it, in a namespace else.
+
+use crate::common::{Job, NOBODY, SIGKILL, SIGUSR2, Spec, assert_refused, gone, is_root, kill, wait_until};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+
+/// A job as root and as an unprivileged user, where that can be tried.
+fn each_user(spec: &Spec, test: impl Fn(Job)) {
+    test(spec.clone().start().expect("a start"));
+    if is_root() {
+        test(spec.clone().user(NOBODY).start().expect("a start"));
+    }
+}
+
+/// A field of DIR/NAME.status.json or of the command's JSON.
+fn number(text: &str, name: &str) -> i32 {
+    let start = text.find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("no {name} in {text}")) + name.len() + 3;
+    let digits: String = text[start..].trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{name} in {text}"))
+}
+
+/// The pid by which others know the program, from `selfckpt list`.
+fn listed_pid(job: &Job) -> i32 {
+    let found = wait_until(|| {
+        let output = job.selfckpt(&["list", "--json", job.images.to_str().expect("UTF-8")]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.contains("\"pid\"").then(|| number(&text, "pid"))
+    });
+    found.unwrap_or_else(|| panic!("nobody holds the lock\n{}", job.story()))
+}
+
+#[test]
+fn same_ids() {
+    each_user(&Spec::new("same_ids"), |job| job.generations(4));
+}
+
+/// A second copy while the first one has the ids.
+#[test]
+fn same_ids_while_they_are_taken() {
+    each_user(&Spec::new("same_ids"), |mut first| {
+        let image = first.checkpoint();
+        let other = first.path("other");
+        fs::create_dir(&other).expect("mkdir");
+        if let Some(uid) = first.user() {
+            std::os::unix::fs::chown(&other, Some(uid), Some(uid)).expect("chown");
+        }
+        let copy = image.keep_as(&other.join("same_ids.000001.ckpt"));
+        if let Some(uid) = first.user() {
+            std::os::unix::fs::chown(&copy.path, Some(uid), Some(uid)).expect("chown");
+        }
+        // The first one stays where it is, stopped.
+        let (original, taken) = first.set_aside();
+        assert!(kill(taken, libc::SIGSTOP));
+        first.restart_from(&copy.path, &[], &["--pid", "same"]);
+        first.end("with ids that another process has, too");
+        assert!(!gone(taken));
+        drop(original);
+    });
+}
+
+/// By the pid of the command and by that of the program: checkpoints by command and signal; what is shown; the end of
+/// the command is the program's.
+#[test]
+fn reached_by_both_pids() {
+    each_user(&Spec::new("same_ids"), |mut job| {
+        job.checkpoint();
+        job.sigkill();
+        job.restart();
+        job.checkpoint();
+        job.checkpoint_by_signal();
+        let program = listed_pid(&job);
+        assert_ne!(program, job.pid());
+        let status = fs::read_to_string(job.images.join("same_ids.status.json")).expect("a status");
+        assert_eq!(number(&status, "pid"), program);
+        let asked = job.selfckpt(&["checkpoint", "--json", &program.to_string()]);
+        assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+        let before = job.list_images().pop();
+        assert!(kill(program, SIGUSR2));
+        assert!(wait_until(|| (job.list_images().pop() != before).then_some(())).is_some(), "{}", job.story());
+        job.go("after four checkpoints");
+        assert!(kill(job.pid(), SIGKILL));
+        assert!(wait_until(|| gone(program).then_some(())).is_some(), "it outlives the command");
+        job.wait_exit();
+        job.restart();
+        job.end("after the command was killed");
+    });
+}
+
+#[test]
+fn ends_are_passed_on() {
+    for (how, code, signal) in
+        [("42", Some(42), None), ("abort", None, Some(libc::SIGABRT)), ("term", None, Some(libc::SIGTERM))]
+    {
+        each_user(&Spec::new("ends_by").arg(how), |mut job| {
+            job.checkpoint();
+            job.sigkill();
+            job.restart();
+            job.go_without_waiting(true);
+            let status = job.wait_exit();
+            assert_eq!((status.code(), status.signal()), (code, signal), "{how}\n{}", job.story());
+        });
+    }
+    // A signal to the command, and a killed program.
+    each_user(&Spec::new("ends_by"), |mut job| {
+        job.checkpoint();
+        job.sigkill();
+        job.restart();
+        job.go("after a restart");
+        assert!(kill(job.pid(), libc::SIGTERM));
+        assert_eq!(job.wait_exit().signal(), Some(libc::SIGTERM));
+        job.rewind(1);
+        job.restart();
+        job.go("after another restart");
+        assert!(kill(listed_pid(&job), SIGKILL));
+        assert_eq!(job.wait_exit().signal(), Some(SIGKILL));
+    });
+}
+
+/// What a program leaves running goes on when it and the command have ended.
+#[test]
+fn orphans_outlive_the_command() {
+    each_user(&Spec::new("ends_by").arg("orphan"), |mut job| {
+        job.checkpoint();
+        job.sigkill();
+        job.restart();
+        job.end("after a restart");
+        fs::write(job.path("let-go"), "").expect("write");
+        let seen = wait_until(|| job.path("orphan").exists().then_some(()));
+        assert!(seen.is_some(), "it was killed\n{}", job.story());
+    });
+}
+
+/// `--pid new` and the fallback where no namespace can be had: another pid, a line that says so, and it runs.
+#[test]
+fn new_pid() {
+    let Some(mut job) = Spec::new("heap").start() else { return };
+    job.checkpoint();
+    job.sigkill();
+    let images = job.images.clone();
+    job.restart_from(&images, &[], &["--pid", "new"]);
+    job.go("after a restart with a new pid");
+    assert_eq!(listed_pid(&job), job.pid());
+    job.checkpoint();
+    job.sigkill();
+    if !is_root() {
+        return;
+    }
+    let limited = "echo 0 >/proc/sys/user/max_user_namespaces; echo 0 >/proc/sys/user/max_pid_namespaces; exec \"$@\"";
+    let prefix = ["unshare", "--map-root-user", "sh", "-c", limited, "sh"];
+    job.restart_from(&images, &prefix, &["--pid", "same"]);
+    assert_eq!(job.wait_exit().code(), Some(125));
+    let said = fs::read_to_string(job.path("restart-2.stderr")).expect("stderr");
+    assert!(said.contains("with the pid that it had: cannot make a user and pid namespace"), "{said}");
+    job.restart_from(&images, &prefix, &[]);
+    job.end("after a restart where no namespace can be made");
+    let said = fs::read_to_string(job.path("restart-3.stderr")).expect("stderr");
+    assert!(said.contains("gets a new pid: cannot make a user and pid namespace"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn pid_takes_three_words() {
+    let Some(mut job) = Spec::new("heap").start() else { return };
+    job.checkpoint();
+    let images = job.images.to_str().expect("UTF-8").to_string();
+    assert_refused(&job.selfckpt(&["restart", "--pid", "old", &images]), 2, &["--pid old"]);
+    job.end("after a wrong option");
+}
