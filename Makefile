@@ -14,7 +14,7 @@ CARGO    = . build/toolchain.env && "$$CARGO"
 FLAGS    = --offline --locked --target-dir "$(TARGET)"
 INSTALL  = install -D -m
 
-.PHONY: all setup build programs test lint demo bench install uninstall deb clean distclean help
+.PHONY: all setup build programs test soak lint demo bench install uninstall deb clean distclean help
 .NOTPARALLEL:
 
 all: build ## the library and the command, and all that they need (default)
@@ -33,12 +33,18 @@ build: setup
 
 programs: build # what the tests run: our own C programs, the examples, and Debian's i386 programs
 	@scripts/compile-programs.sh tests/programs build/programs
+	@scripts/languages-root.sh
 	@scripts/compile-programs.sh examples build/examples
 	@scripts/i386-root.sh
+	@scripts/slurm-root.sh
 
 test: programs lint ## all tests
 	$(CARGO) test $(FLAGS) --release --lib --target $(I686)
 	SELFCKPT_BUILD="$(BUILD)" && export SELFCKPT_BUILD && $(CARGO) test $(FLAGS) --release --no-fail-fast --target $(HOST)
+
+soak: programs ## jobs that are killed at random moments, for SECONDS=600
+	SELFCKPT_BUILD="$(BUILD)" && SELFCKPT_SOAK=$(or $(SECONDS),600) && export SELFCKPT_BUILD SELFCKPT_SOAK && \
+		$(CARGO) test $(FLAGS) --release --target $(HOST) --test it -- --nocapture soak::
 
 lint: setup ## rustfmt and clippy
 	@scripts/lint.sh

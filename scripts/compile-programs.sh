@@ -8,8 +8,8 @@
 #   // static           linked statically
 #   // libs: -lm ...    libraries
 #   // flags: -mavx ... further options of the compiler
-# SOURCE/*.rs are examples of the package: cargo compiles them for i686. SOURCE/*.f90 are compiled where gfortran
-# for i686 is installed.
+# Of the examples, those in Rust, C++ and Fortran are compiled as well, the latter two where there is a compiler
+# (scripts/languages-root.sh).
 set -eu
 
 say() { echo "selfckpt: $*" >&2; }
@@ -54,19 +54,55 @@ done
 for pid in $running; do wait "$pid" || failed=1; done
 [ $failed = 0 ] || { say "some of $source do not compile"; exit 1; }
 
-set -- "$source"/*.rs
-if [ "$source" = examples ] && [ -e "$1" ]; then
-    . build/toolchain.env
-    target=i686-unknown-linux-gnu
-    "$CARGO" build --offline --locked --release --quiet --examples --target $target --target-dir "$PWD/target"
-    for file; do
-        name=${file##*/}
-        cp "target/$target/release/examples/${name%.rs}" "$out/"
-    done
-fi
+[ "$source" = examples ] || exit 0
 
-for file in "$source"/*.f90; do
-    [ -e "$file" ] && command -v gfortran >/dev/null || continue
-    name=${file##*/}
-    gfortran -m32 -O1 -g -o "$out/${name%.f90}" "$file" 2>"$out/gfortran.log" || say "skipped $file: no gfortran for i686 (package gfortran-multilib)"
+# The other languages: each is linked by gcc, which finds the 32-bit C libraries.
+is_old() { [ ! "$2" -nt "$1" ] || [ ! "$2" -nt include/selfckpt.h ]; }
+languages=$PWD/build/languages-root
+compiler() { # NAME LIBRARY: the system's, or that of scripts/languages-root.sh, if it makes 32-bit programs
+    case $(command -v "$1" >/dev/null && "$1" -m32 -print-file-name="$2") in
+    */32/*) echo "$1" ;;
+    *) ls "$languages/usr/bin/x86_64-linux-gnu-$1"-[0-9]* 2>/dev/null | head -n1 ;;
+    esac
+}
+library() { # NAME in the directory of 32-bit libraries of either
+    path=$(gcc -m32 -print-file-name="$1")
+    case $path in
+    */32/*) echo "$path" ;;
+    *) ls "$languages"/usr/lib/gcc/x86_64-linux-gnu/*/32/"$1" 2>/dev/null | head -n1 ;;
+    esac
+}
+link() { # FILE OUT LIBRARY...
+    object=$1 program=$2
+    shift 2
+    gcc -m32 -o "$program.new" "$object" "$@" && mv "$program.new" "$program" && rm "$object"
+}
+
+for file in examples/*.rs; do
+    [ -e "$file" ] || continue
+    program=$out/${file##*/}
+    program=${program%.rs}
+    is_old "$file" "$program" || continue
+    . build/toolchain.env
+    "$RUSTC" --edition 2021 -O --target i686-unknown-linux-gnu -o "$program.new" "$file" && mv "$program.new" "$program"
+done
+
+for file in examples/*.cc; do
+    program=$out/${file##*/}
+    program=${program%.cc}
+    [ -e "$file" ] && is_old "$file" "$program" || continue
+    compiler=$(compiler g++ libstdc++.a)
+    [ -n "$compiler" ] || { say "$file is not compiled: no g++ for 32-bit programs"; continue; }
+    "$compiler" -m32 -O1 -g -Wall -Wextra -Iinclude -c -o "$program.o" "$file"
+    link "$program.o" "$program" "$(library libstdc++.a)" -lm
+done
+
+for file in examples/*.f90; do
+    program=$out/${file##*/}
+    program=${program%.f90}
+    [ -e "$file" ] && is_old "$file" "$program" || continue
+    compiler=$(compiler gfortran libgfortran.a)
+    [ -n "$compiler" ] || { say "$file is not compiled: no gfortran for 32-bit programs"; continue; }
+    "$compiler" -m32 -O1 -g -Wall -J "$out" -c -o "$program.o" "$file"
+    link "$program.o" "$program" "$(library libgfortran.a)" -lquadmath -lm
 done

@@ -24,6 +24,8 @@ pub const RTMAX: u32 = 64;
 pub const DEFAULT_SIGNAL: u32 = 12;
 /// Exit status of a program after checkpoint-and-stop when nothing else is set.
 pub const DEFAULT_STOP_CODE: u32 = 85;
+/// Exit status when a restart fails for a reason that may pass: EX_TEMPFAIL of sysexits.h.
+pub const MAY_PASS: i32 = 75;
 /// Newest generations that are kept when nothing else is set.
 pub const DEFAULT_KEEP: u32 = 2;
 /// Seconds between two failures of the machine when nothing else is set: a day.

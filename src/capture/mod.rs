@@ -7,6 +7,7 @@ pub mod failure;
 pub mod files;
 pub mod guards;
 pub mod notices;
+pub mod progress;
 pub mod scratch;
 pub mod select_pages;
 pub mod signals;
@@ -54,6 +55,9 @@ pub struct Context<'a> {
     pub dumpable: u32,
     pub image_fd: i32,
     pub image_path: &'a [u8],
+    /// Address of the command that has asked, which is told how far the image is; and when it began.
+    pub asked_by: Option<[u8; crate::control::ADDRESS_LEN]>,
+    pub began: u64,
 }
 
 /// Resident memory from which on space is reserved for the image.
@@ -70,7 +74,9 @@ pub struct Summary {
 pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, Failure> {
     let skip = (scratch.start, scratch.end);
     let mut notices = Notices::new(scratch.notices);
-    let sink = FileSink::new(context.image_fd, scratch.iov, context.image_path);
+    let resident = task::resident_bytes(scratch.lines);
+    let progress = progress::Progress::new(context.asked_by, resident, context.began);
+    let sink = FileSink::new(context.image_fd, scratch.iov, context.image_path, progress);
     let mut stream = Writer::new(sink, scratch.records);
     let mut table = VmaTable::new(scratch.vmas, scratch.names);
 
@@ -106,7 +112,6 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
     threads::capture_threads(&mut stream, context.threads, looks, context.rseq, context.cpu, scratch.text)?;
 
     // Space that is reserved beforehand is written faster. What is too much is cut off at the end.
-    let resident = task::resident_bytes(scratch.lines);
     if resident >= RESERVE_FROM {
         // An estimate: zero pages are not written, so that a disk too full for it may still do.
         let _ = crate::sys::fs::fallocate(context.image_fd, resident);

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // writev(2) of the program's memory.
 
 use super::failure::{Failure, fail};
+use super::progress::Progress;
 use crate::format::Sink;
 use crate::sys::abi::Iovec;
 use crate::sys::{Errno, fs};
@@ -18,11 +19,12 @@ pub struct FileSink<'a> {
     queued_bytes: usize,
     /// Name for messages.
     path: &'a [u8],
+    progress: Progress,
 }
 
 impl<'a> FileSink<'a> {
-    pub fn new(fd: i32, iov: &'a mut [Iovec], path: &'a [u8]) -> Self {
-        FileSink { fd, iov, queued: 0, queued_bytes: 0, path }
+    pub fn new(fd: i32, iov: &'a mut [Iovec], path: &'a [u8], progress: Progress) -> Self {
+        FileSink { fd, iov, queued: 0, queued_bytes: 0, path, progress }
     }
 
     fn failed(&self, errno: Errno) -> Failure {
@@ -53,6 +55,9 @@ impl<'a> FileSink<'a> {
                 written -= piece.len;
                 first += 1;
             }
+        }
+        if self.queued != 0 {
+            self.progress.add(self.queued_bytes);
         }
         self.queued = 0;
         self.queued_bytes = 0;

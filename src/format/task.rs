@@ -72,7 +72,7 @@ const _: () = assert!(size_of::<Runtime>() == 48);
 
 /// Longest directory and name that [`RestartInfo`] carries.
 pub const RESTART_DIR_MAX: usize = 4096;
-pub const RESTART_NAME_MAX: usize = 256;
+pub const RESTART_NAME_MAX: usize = 224;
 
 /// What a restart tells the restored library. Lives in the library's writable data; its address
 /// and size stand in RUNTIME, its layout belongs to the revision of the stream.
@@ -98,5 +98,17 @@ pub struct RestartInfo {
     pub outside_pid: U32,
     pub dir: [u8; RESTART_DIR_MAX],
     pub name: [u8; RESTART_NAME_MAX],
+    /// Settings of before stay where these are 0.
+    pub keep: U32,
+    pub stop_code: U32,
+    /// Milliseconds between automatic checkpoints; with `auto_mtbf`, until one has been measured.
+    pub every_ms: U32,
+    /// Seconds between failures of the machine, where the period is to be chosen from it.
+    pub auto_mtbf: U32,
+    /// 1: checkpoints with live children fail. 2: the children are ignored.
+    pub children: U32,
+    /// 1: connections to other processes are reset. 2: checkpoints fail while there are some.
+    pub sockets: U32,
+    pub reserved_settings: [U32; 2],
 }
-const _: () = assert!(size_of::<RestartInfo>() == 40 + RESTART_DIR_MAX + RESTART_NAME_MAX);
+const _: () = assert!(size_of::<RestartInfo>() == 40 + RESTART_DIR_MAX + RESTART_NAME_MAX + 32);

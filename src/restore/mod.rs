@@ -9,6 +9,8 @@ pub mod check;
 mod check_files;
 
 #[cfg(target_arch = "x86")]
+pub(crate) mod absent;
+#[cfg(target_arch = "x86")]
 pub(crate) mod files;
 #[cfg(target_arch = "x86")]
 pub(crate) mod layout;

@@ -99,7 +99,7 @@ fn take(
     config.generation = target.generation;
     config::GENERATION.store(target.generation, Ordering::Relaxed);
     config::end();
-    let result = write(config, scratch, &target, &quiesced, ignored_children, dumpable.value)
+    let result = write(config, request, scratch, &target, &quiesced, ignored_children, dumpable.value)
         .and_then(|summary| target.commit(config).map(|path| (summary, path)));
     config::BUSY.store(process::getpid(), Ordering::Relaxed);
     match result {
@@ -125,6 +125,7 @@ fn take(
 
 fn write(
     config: &mut config::Config,
+    request: &Request,
     scratch: &mut Scratch,
     target: &commit::Target,
     quiesced: &quiesce::Quiesced,
@@ -163,6 +164,8 @@ fn write(
         dumpable,
         image_fd: target.image_fd(),
         image_path: target.path(),
+        asked_by: request.token.map(reply_address),
+        began: request.started,
     };
     capture::capture(&context, scratch)
 }
@@ -179,11 +182,31 @@ fn adopt_restart(config: &mut config::Config) {
     config.owner_pid = config.pid;
     config.outside_pid = info.outside_pid.get();
     config.passive = false;
+    adopt_settings(config, &info);
     super::requests::forget_missed();
     // The image may have been taken on another CPU.
     config.cpu = None;
     if let Some(level) = info.log_level.get().checked_sub(1) {
         crate::sys::log::set_level(level);
+    }
+}
+
+/// Settings that the restart was given.
+fn adopt_settings(config: &mut config::Config, info: &RestartInfo) {
+    if info.keep.get() != 0 {
+        config.keep = info.keep.get();
+    }
+    if info.stop_code.get() != 0 {
+        config.stop_code = info.stop_code.get();
+    }
+    if info.every_ms.get() != 0 {
+        config.period = config.period.set_anew(info.every_ms.get(), info.auto_mtbf.get());
+    }
+    if info.children.get() != 0 {
+        config.ignore_children = info.children.get() == 2;
+    }
+    if info.sockets.get() != 0 {
+        config.refuse_sockets = info.sockets.get() == 2;
     }
 }
 

@@ -46,6 +46,18 @@ impl Period {
         period
     }
 
+    /// As a restart was told: what is known of the cost stays known.
+    pub fn set_anew(self, every_ms: u32, mtbf_seconds: u32) -> Period {
+        if mtbf_seconds == 0 {
+            return Period { every: every_ms, mtbf: 0, ..self };
+        }
+        let mut period = Period { cost: self.cost, ..Period::auto(mtbf_seconds.into()) };
+        if period.cost != 0 {
+            period.choose(period.cost.div_ceil(1000));
+        }
+        period
+    }
+
     fn choose(&mut self, cost_ms: u64) {
         let best = young_daly::best_period(cost_ms, self.mtbf).max(SHORTEST_MS);
         self.every = best.min(u32::MAX.into()) as u32;
@@ -154,5 +166,8 @@ mod tests {
         fixed.learn(1_200_000_000);
         assert_eq!((fixed.every, fixed.seconds()), (90_000, 90));
         assert_eq!(Period::auto(1).every, 1000);
+        let anew = period.set_anew(0, 3600);
+        assert_eq!((anew.every, anew.mtbf), (period.every, period.mtbf));
+        assert_eq!(period.set_anew(5000, 0).every, 5000);
     }
 }

@@ -33,13 +33,13 @@ extern "C" fn constructor(_argc: i32, argv: *const *const c_char, envp: *const *
     }
     // SAFETY: the dynamic linker passes the vectors of the process.
     let start = unsafe { Start::new(argv, envp) };
-    if let Err(message) = set_up(&start) {
+    if let Err((message, status)) = run_or_restart(&start) {
         crate::sys::log::write(Level::Error, message.as_bytes());
-        process::exit_group(EXIT_FAILED);
+        process::exit_group(status);
     }
 }
 
-type Message = Text<1300>;
+pub type Message = Text<1300>;
 
 /// What the kernel passed to the process.
 pub struct Start {
@@ -118,11 +118,17 @@ impl Start {
     }
 }
 
-fn set_up(start: &Start) -> Result<(), Message> {
-    set_up_log(start)?;
+/// An error is a message and an exit status.
+fn run_or_restart(start: &Start) -> Result<(), (Message, i32)> {
+    let failed = |message| (message, EXIT_FAILED);
+    set_up_log(start).map_err(failed)?;
     if let Some(image) = start.env(b"SELFCKPT_RESTART").filter(|image| !image.is_empty()) {
         return Err(super::takeover::restart(image, start));
     }
+    set_up(start).map_err(failed)
+}
+
+fn set_up(start: &Start) -> Result<(), Message> {
     // SAFETY: the constructor runs before the program has a second thread or a handler of ours.
     let config = unsafe { config::config() };
     // SAFETY: as above.
@@ -269,6 +275,11 @@ fn read_settings(start: &Start, config: &mut config::Config) -> Result<(), Messa
     let dir = expand(start, "SELFCKPT_DIR", given, config.base.as_bytes())?;
     config.dir = absolute(dir.as_bytes())
         .ok_or_else(|| bad("SELFCKPT_DIR", given, "the path is too long, or /proc is missing"))?;
+    read_options(start, config)
+}
+
+/// All but directory and name.
+pub fn read_options(start: &Start, config: &mut config::Config) -> Result<(), Message> {
     if let Some(value) = start.env(b"SELFCKPT_KEEP") {
         config.keep = settings::parse_number(value)
             .and_then(|keep| u32::try_from(keep).ok())

@@ -13,8 +13,9 @@ use crate::restore::check::{self, Host};
 use crate::restore::files::{Files, LateLock};
 use crate::restore::memory::{self, Mapped};
 use crate::restore::steps::Steps;
-use crate::restore::{layout, plan, vdso};
+use crate::restore::{absent, layout, plan, vdso};
 use crate::restorer::{self, Step};
+use crate::settings;
 use crate::sys::log::log;
 use crate::sys::text::text;
 use crate::sys::{Errno, Text, call, fs as raw, nr, process};
@@ -27,25 +28,42 @@ use std::path::{Path, PathBuf};
 use zerocopy::little_endian::U32;
 
 /// Restarts the image, or the newest valid one of the directory, at `path`. Returns only if that
-/// cannot be done; then nothing has been changed but, at worst, what the message names.
-pub fn restart(path: &[u8], start: &Start) -> Text<1300> {
+/// cannot be done; then nothing has been changed but, at worst, what the message names. With the message goes the exit
+/// status, which tells what may pass from what will not.
+pub fn restart(path: &[u8], start: &Start) -> (Text<1300>, i32) {
     // What arrives from here on stays pending until the program is back.
     process::sigprocmask(process::SIG_SETMASK, u64::MAX);
-    let Err(message) = try_restart(Path::new(OsStr::from_bytes(path)), start);
+    // SAFETY: the constructor is alone in this process.
+    if let Err(message) = startup::read_options(start, unsafe { config::config() }) {
+        return (message, startup::EXIT_FAILED);
+    }
+    let mut unmounted = None;
+    let Err(message) = try_restart(Path::new(OsStr::from_bytes(path)), start, &mut unmounted);
     let shown = String::from_utf8_lossy(path);
-    text!("cannot restart {shown}: {message}")
+    if let Some(path) = unmounted {
+        let text = text!(
+            "cannot restart {shown} now: {message} (is the file system of {path} not mounted yet?); this may pass: \
+             try again"
+        );
+        return (text, settings::MAY_PASS);
+    }
+    if absent::names_passing_error(&message) {
+        return (text!("cannot restart {shown} now: {message}; this may pass: try again"), settings::MAY_PASS);
+    }
+    (text!("cannot restart {shown}: {message}"), startup::EXIT_FAILED)
 }
 
 fn warn(message: String) {
     log!(Warn, "{message}");
 }
 
-fn try_restart(path: &Path, start: &Start) -> Result<std::convert::Infallible, String> {
+fn try_restart(path: &Path, start: &Start, unmounted: &mut Option<String>) -> Result<std::convert::Infallible, String> {
     let Chosen { path, image, skipped, .. } = catalog::resolve(path).map_err(|error| error.to_string())?;
     for (path, why) in skipped {
         warn(format!("skipped {}: {why}", path.display()));
     }
     let source = File::open(&path).map_err(|error| format!("cannot open it: {error}"))?;
+    *unmounted = absent::find_unmounted(&image);
     check_program(&image)?;
     adopt_layout(&image, start)?;
     let uts = process::uname();
@@ -235,13 +253,55 @@ fn restart_info(dir: &Path, image: &Image, lock_fd: i32, start: &Start) -> Resul
         outside_pid: U32::new(unsafe { config::config() }.outside_pid),
         dir: [0; crate::format::task::RESTART_DIR_MAX],
         name: [0; crate::format::task::RESTART_NAME_MAX],
+        keep: U32::new(0),
+        stop_code: U32::new(0),
+        every_ms: U32::new(0),
+        auto_mtbf: U32::new(0),
+        children: U32::new(0),
+        sockets: U32::new(0),
+        reserved_settings: [U32::new(0); 2],
     };
+    put_settings(&mut info, start);
     info.dir
         .get_mut(..dir.len())
         .ok_or_else(|| format!("the path {} is too long", String::from_utf8_lossy(dir)))?
         .copy_from_slice(dir);
     info.name[..image.name.len()].copy_from_slice(&image.name);
     Ok(info)
+}
+
+/// Settings that this process was started with: they take the place of those in the image.
+fn put_settings(info: &mut RestartInfo, start: &Start) {
+    // SAFETY: the constructor is alone in this process.
+    let config = unsafe { config::config() };
+    let given = |name| start.env(name).is_some();
+    if given(b"SELFCKPT_KEEP") {
+        info.keep = U32::new(config.keep);
+    }
+    if given(b"SELFCKPT_STOP_CODE") {
+        info.stop_code = U32::new(config.stop_code);
+    }
+    if given(b"SELFCKPT_EVERY") {
+        info.every_ms = U32::new(config.period.every);
+        info.auto_mtbf = U32::new(u32::try_from(config.period.mtbf / 1000).unwrap_or(u32::MAX));
+    }
+    if given(b"SELFCKPT_CHILDREN") {
+        info.children = U32::new(1 + u32::from(config.ignore_children));
+    }
+    if given(b"SELFCKPT_SOCKETS") {
+        info.sockets = U32::new(1 + u32::from(config.refuse_sockets));
+    }
+}
+
+/// Milliseconds until the first automatic checkpoint; 0 for none.
+fn first_period(image: &Image, info: &RestartInfo) -> u32 {
+    let saved = image.runtime.every.get().saturating_mul(1000);
+    match (info.every_ms.get(), info.auto_mtbf.get()) {
+        (0, _) => saved,
+        // What the program has learnt of its checkpoints is in its memory.
+        (_, mtbf) if mtbf != 0 && saved != 0 => saved,
+        (given, _) => given,
+    }
 }
 
 /// What is known of the new address space when everything could be opened.
@@ -398,8 +458,9 @@ fn go(
         mm_map_size,
     };
     let region = lay_out(&mut inputs, host)?;
-    if image.runtime.every.get() != 0 {
-        period::start(image.runtime.every.get().saturating_mul(1000), image.runtime.trigger.get())
+    let every = first_period(image, info);
+    if every != 0 {
+        period::start(every, image.runtime.trigger.get())
             .map_err(|errno| format!("cannot start the timer of the automatic checkpoints: {errno}"))?;
     }
     let rseq = startup::find_rseq();

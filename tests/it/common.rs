@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -103,14 +103,34 @@ pub const LAYOUTS: &[&[&str]] = &[
     &["sh", "-c", "ulimit -s unlimited; exec \"$@\"", "sh"],
 ];
 
+/// What is not tested for want of a package. Where all of them can be had (SELFCKPT_MUST_RUN), that is a failure.
+pub fn missing_package(why: &str) {
+    assert!(std::env::var_os("SELFCKPT_MUST_RUN").is_none(), "not tested: {why}");
+    skipped(why);
+}
+
+/// Says in one line, past the test runner, that something cannot be tested here.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "selfckpt: not tested: {why}");
+}
+
+pub fn user_name() -> String {
+    let output = Command::new("id").arg("-un").output().expect("id");
+    String::from_utf8_lossy(&output.stdout).trim().to_string()
+}
+
 /// Waits until `ready` gives a value.
-pub fn wait_until<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn wait_until<T>(ready: impl FnMut() -> Option<T>) -> Option<T> {
+    wait_within(LIMIT, ready)
+}
+
+pub fn wait_within<T>(limit: Duration, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(value) = ready() {
             return Some(value);
         }
-        if start.elapsed() > LIMIT {
+        if start.elapsed() > limit {
             return None;
         }
         std::thread::sleep(Duration::from_millis(2));

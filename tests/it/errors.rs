@@ -242,7 +242,7 @@ fn name_in_use() {
     refused_start(other, &["tls"]);
     job.checkpoint();
     // the running program holds the name against a restart, too
-    assert_refused(&job.selfckpt(&["restart", &images]), 125, &["tls"]);
+    assert_refused(&job.selfckpt(&["restart", &images]), 75, &["tls"]);
     job.go("after two refused starts");
     job.sigkill();
     job.restart();
@@ -250,10 +250,10 @@ fn name_in_use() {
 }
 
 /// A small file system of its own, unmounted on drop.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(pub PathBuf);
 
 impl SmallDisk {
-    fn mount(at: PathBuf, bytes: u64) -> Option<SmallDisk> {
+    pub fn mount(at: PathBuf, bytes: u64) -> Option<SmallDisk> {
         fs::create_dir_all(&at).ok()?;
         let size = format!("size={bytes},mode=0700");
         let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(&at)]).status();
@@ -544,7 +544,7 @@ fn file_is_locked() {
         let pid = format!("process {}", std::process::id());
         let images = job.images.clone();
         let output = job.selfckpt(&["restart", text(&images)]);
-        assert_refused(&output, 125, &["fd ", text(&path), &pid]);
+        assert_refused(&output, 75, &["fd ", text(&path), &pid]);
     }
     job.restart();
     job.end("after a restart");

@@ -110,6 +110,41 @@ fn stop_during_a_checkpoint() {
     job.end("after a restart");
 }
 
+/// While a large image is written the command hears how far it is.
+#[test]
+fn progress() {
+    use std::os::linux::net::SocketAddrExt;
+    let mut job = large("USR1");
+    let token = selfckpt::control::Token::new(0x00ab_cdef ^ std::process::id(), false);
+    let address = selfckpt::control::reply_address(token);
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&address[..23]).expect("an address");
+    let socket = std::os::unix::net::UnixDatagram::bind_addr(&address).expect("a socket");
+    let value = libc::sigval { sival_ptr: token.0 as usize as *mut libc::c_void };
+    // SAFETY: takes numbers; the pointer is one for the kernel.
+    assert_eq!(unsafe { libc::sigqueue(job.pid(), SIGUSR2, value) }, 0);
+    let mut before = 0;
+    let mut messages = 0;
+    loop {
+        let mut buf = [0u8; 2048];
+        let len = socket.recv(&mut buf).expect("a message");
+        let number = |at: usize| u64::from_le_bytes(buf[at..at + 8].try_into().expect("eight bytes"));
+        assert!(len >= 56);
+        let (status, bytes, expected) = (buf[4], number(16), number(24));
+        if u32::from(status) != selfckpt::control::status::PROGRESS {
+            assert_eq!(u32::from(status), selfckpt::control::status::DONE);
+            break;
+        }
+        if bytes != 0 {
+            assert!(bytes > before && bytes <= expected, "{bytes} of {expected} after {before}");
+            messages += 1;
+        }
+        before = bytes;
+    }
+    assert!(messages >= 3, "{messages} messages for 120 MB");
+    job.go("after the checkpoint");
+    job.end("at the end");
+}
+
 /// The same through `selfckpt run`, which gets the signals: it is not killed either.
 #[test]
 fn stop_twice_through_run() {

@@ -28,6 +28,8 @@ pub const VERB: Verb = Verb {
         "Asks process PID, which must run libselfckpt.so, for a checkpoint, waits until the image is written, and \
          prints its path, its size, how long the program stood still and how long all took. PID may also be that of \
          a 'selfckpt run' or 'selfckpt restart'.",
+        "While the image is written, standard error shows how far it is: on a terminal by a line that changes, else by a \
+         line every two seconds.",
         "When this command gives up, the process goes on, and a checkpoint that has begun is finished.",
     ],
     options: &[
@@ -48,7 +50,8 @@ pub const VERB: Verb = Verb {
             short: None,
             long: "json",
             value: None,
-            help: "Print one JSON object: path, generation, bytes, pause_ns, total_ns, notices.",
+            help: "Print one JSON object: path, generation, bytes, pause_ns, total_ns, notices. What shows how far it is \
+                   are objects then, too: bytes, bytes_expected.",
         },
     ],
     operands: Operands { least: 1, most: 1, rest_is_raw: false },
@@ -77,7 +80,13 @@ fn run(arguments: &Arguments) -> Outcome {
         })?,
     };
     let target = Target::find(pid)?;
-    let reply = Request::send(&target, arguments.has("stop"), Duration::from_secs(timeout))?.wait()?;
+    let reply = Request::send(
+        &target,
+        arguments.has("stop"),
+        Duration::from_secs(timeout),
+        Progress::new(arguments.has("json")),
+    )?
+    .wait()?;
     let path = OsStr::from_bytes(reply_text(&reply));
     let output = if arguments.has("json") {
         let value = json!({
@@ -233,7 +242,7 @@ impl<'a> Request<'a> {
         Failure::failed(format!("cannot checkpoint process {}: {text}", self.target.process.pid))
     }
 
-    fn send(target: &'a Target, stop: bool, timeout: Duration) -> Result<Request<'a>, Failure> {
+    fn send(target: &'a Target, stop: bool, timeout: Duration, progress: Progress) -> Result<Request<'a>, Failure> {
         let pid = target.process.pid;
         let fail = |what: &str, error: io::Error| {
             Failure::failed(format!("cannot checkpoint process {pid}: cannot {what}: {error}"))
@@ -253,7 +262,7 @@ impl<'a> Request<'a> {
             asked: now,
             heard: false,
             explained: false,
-            progress: Progress::new(),
+            progress,
         };
         request.ask()?;
         Ok(request)
@@ -398,35 +407,66 @@ fn random() -> u32 {
     (RandomState::new().build_hasher().finish() & 0xff_ffff) as u32
 }
 
-/// The line on a terminal that shows how far the image is.
+/// How far the image is: one line that changes on a terminal, a line now and then elsewhere, an object a line with
+/// `--json`. All of it on standard error.
 struct Progress {
     terminal: bool,
+    json: bool,
     shown: bool,
+    next: Instant,
 }
 
 impl Progress {
-    fn new() -> Progress {
-        Progress { terminal: io::stderr().is_terminal(), shown: false }
+    /// Between two lines, and before the first: of a quick checkpoint nothing is shown.
+    const INTERVAL: Duration = Duration::from_secs(2);
+
+    fn new(json: bool) -> Progress {
+        let terminal = io::stderr().is_terminal() && !json;
+        Progress { terminal, json, shown: false, next: Instant::now() + Self::INTERVAL }
     }
 
     fn show(&mut self, pid: u32, reply: &Reply) {
-        if !self.terminal {
+        let (done, all) = (reply.bytes.get(), reply.bytes_expected.get());
+        if done == 0 || (!self.terminal && Instant::now() < self.next) {
             return;
         }
-        let (done, all) = (reply.bytes.get(), reply.bytes_expected.get());
-        let mut line = format!("selfckpt: process {pid}: {}", decode::size(done));
-        if all != 0 {
-            let percent = (done as f64 / all as f64 * 100.0).min(100.0);
-            line.push_str(&format!(" of {} ({percent:.0} %)", decode::size(all)));
+        self.next = Instant::now() + Self::INTERVAL;
+        if self.json {
+            let object = json!({"pid": pid, "bytes": done, "bytes_expected": all});
+            let _ = writeln!(io::stderr(), "{object}");
+            return;
         }
-        // Back to the start of the line, the rest of which is erased.
-        let _ = write!(io::stderr(), "\r{line}\x1b[K");
-        self.shown = true;
+        let line = Self::line(pid, done, all);
+        if self.terminal {
+            // Back to the start of the line, the rest of which is erased.
+            let _ = write!(io::stderr(), "\r{line}\x1b[K");
+            self.shown = true;
+        } else {
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+
+    fn line(pid: u32, done: u64, all: u64) -> String {
+        let percent = if all == 0 { 0.0 } else { (done as f64 / all as f64 * 100.0).min(100.0) };
+        format!("selfckpt: process {pid}: {} of about {} ({percent:.0} %)", decode::size(done), decode::size(all))
     }
 
     fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_in_words() {
+        let line = Progress::line(42, 1 << 29, 1 << 30);
+        assert!(line.starts_with("selfckpt: process 42: 512") && line.ends_with("(50 %)"), "{line}");
+        assert!(Progress::line(1, 5, 0).ends_with("(0 %)"));
+        assert!(Progress::line(1, 5, 4).ends_with("(100 %)"));
     }
 }

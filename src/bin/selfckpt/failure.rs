@@ -4,6 +4,8 @@ use std::fmt;
 
 /// selfckpt itself failed.
 pub const FAILED: u8 = 125;
+/// A restart failed for a reason that may pass.
+pub const MAY_PASS: u8 = selfckpt::settings::MAY_PASS as u8;
 /// The program was found but cannot be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
 /// The program was not found.

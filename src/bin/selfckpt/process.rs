@@ -14,6 +14,16 @@ pub struct Owner {
     /// 0 if the file does not tell.
     pub pid: u32,
     pub host: String,
+    pub boot: String,
+}
+
+impl Owner {
+    /// For certain: see `runtime::lock` of the library.
+    fn has_ended(&self) -> bool {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let is_here = self.pid != 0 && self.host == this_host();
+        is_here && (self.boot != boot.trim() || Process::find(self.pid).is_none())
+    }
 }
 
 impl fmt::Display for Owner {
@@ -33,7 +43,7 @@ fn this_host() -> String {
 /// First line of a lock file: `pid PID host HOST boot BOOTID`.
 pub fn parse_owner(text: &str) -> Option<Owner> {
     let mut words = text.lines().next()?.split_whitespace();
-    let mut owner = Owner { pid: 0, host: String::new() };
+    let mut owner = Owner { pid: 0, host: String::new(), boot: String::new() };
     if words.next()? != "pid" {
         return None;
     }
@@ -41,19 +51,28 @@ pub fn parse_owner(text: &str) -> Option<Owner> {
     if words.next() == Some("host") {
         owner.host = words.next().unwrap_or_default().to_string();
     }
+    if words.next() == Some("boot") {
+        owner.boot = words.next().unwrap_or_default().to_string();
+    }
     Some(owner)
 }
 
 /// Who holds the lock, if anybody does.
 pub fn lock_owner(path: &Path) -> Option<Owner> {
     let mut file = File::open(path).ok()?;
-    if system::try_lock(&file, Lock::Shared).ok()? {
+    let locked = system::try_lock(&file, Lock::Shared);
+    if locked.as_ref().is_ok_and(|&free| free) {
         return None;
     }
     let mut text = String::new();
     // A holder that has not written its line yet is a holder all the same.
     let _ = (&mut file).take(4096).read_to_string(&mut text);
-    Some(parse_owner(&text).unwrap_or(Owner { pid: 0, host: String::new() }))
+    let owner = parse_owner(&text);
+    // A file system without locks: the file itself tells.
+    if locked.is_err() && owner.as_ref().is_none_or(Owner::has_ended) {
+        return None;
+    }
+    Some(owner.unwrap_or(Owner { pid: 0, host: String::new(), boot: String::new() }))
 }
 
 /// Whether a process is not quite gone yet: while its memory is taken down, it has no program any more.
@@ -61,6 +80,18 @@ pub fn is_dying(pid: u32) -> bool {
     let process = Process { pid, dir: PathBuf::from(format!("/proc/{pid}")) };
     let exe = std::fs::read_link(process.dir.join("exe"));
     !process.has_ended() && exe.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Removes the lock file of a holder that has ended, where the file system has no locks. A program that is restarted in
+/// a pid namespace of its own cannot tell whether others have ended.
+pub fn clear_stale_lock(path: &Path) {
+    let Ok(mut file) = File::open(path) else { return };
+    let mut text = String::new();
+    let has_no_locks = system::try_lock(&file, Lock::Shared).is_err();
+    let read = (&mut file).take(4096).read_to_string(&mut text);
+    if has_no_locks && read.is_ok() && parse_owner(&text).is_some_and(|owner| owner.has_ended()) {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// A process.
@@ -179,9 +210,9 @@ mod tests {
     #[test]
     fn lock_lines() {
         let owner = parse_owner("pid 42 host node7 boot 0-1\nmore\n").expect("ours");
-        assert_eq!((owner.pid, owner.host.as_str()), (42, "node7"));
+        assert_eq!((owner.pid, owner.host.as_str(), owner.boot.as_str()), (42, "node7", "0-1"));
         assert_eq!(owner.to_string(), "42 on node7");
-        assert_eq!(parse_owner("pid 42"), Some(Owner { pid: 42, host: String::new() }));
+        assert_eq!(parse_owner("pid 42"), Some(Owner { pid: 42, host: String::new(), boot: String::new() }));
         assert_eq!(parse_owner(""), None);
         assert_eq!(parse_owner("42\n"), None);
         assert_eq!(parse_owner("pid x"), None);

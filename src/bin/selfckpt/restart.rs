@@ -4,9 +4,10 @@
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
 use crate::identity::{self, Child, Ids, Wish};
 use crate::program::{self, Environment};
+use crate::supervise::{self, News};
 use crate::system::{self, Change, Strings};
 use crate::verb::{Arguments, Operands, Opt, Verb};
-use crate::{complain, decode, supervise, verify};
+use crate::{complain, decode, process, verify};
 use selfckpt::catalog::{self, Chosen};
 use selfckpt::format::Image;
 use selfckpt::settings;
@@ -44,6 +45,7 @@ pub const VERB: Verb = Verb {
     ],
     operands: Operands { least: 1, most: 1, rest_is_raw: false },
     exit_status: &[
+        "75   the restart failed for a reason that may pass: a file system is not mounted, the job runs, no room",
         "125  there is no image that can be restarted here; the program has not run",
         "126  the program can no longer be executed",
         "127  the program is gone",
@@ -80,9 +82,10 @@ fn run(arguments: &Arguments) -> Outcome {
     let log = log_setting(arguments)?;
     let chosen = catalog::resolve(Path::new(&arguments.operands[0]))
         .map_err(|error| Failure::failed(format!("cannot restart: {error}")))?;
-    tell_skipped(&chosen);
+    skipped(&chosen).for_each(complain);
     check_owner(&chosen)?;
     let mut env = Environment::new(chosen.image.env());
+    forget_settings(&mut env);
     if let Some(log) = log {
         env.set("SELFCKPT_LOG", log);
     }
@@ -96,7 +99,7 @@ fn run(arguments: &Arguments) -> Outcome {
     let held = supervise::held_signals(start.env());
     drop(chosen);
     if let Started::Supervised(child) = start_with_ids(&start, &ids, wish, arguments.has("quiet"))? {
-        return match supervise::until_end(&child, held)? {
+        return match supervise::until_end(&child, held, News::new(Vec::new(), false))?.change {
             Change::Killed(signal) => {
                 system::die_by(signal);
                 Ok(128 + signal as u8)
@@ -157,6 +160,15 @@ pub fn start_with_ids(start: &Start, ids: &Ids, wish: Wish, quiet: bool) -> Resu
     Ok(Started::NotYet)
 }
 
+/// Variables of the process that becomes the program by which a restart changes the settings that are in the image.
+pub const SETTINGS: [&str; 6] =
+    ["SELFCKPT_EVERY", "SELFCKPT_MTBF", "SELFCKPT_KEEP", "SELFCKPT_STOP_CODE", "SELFCKPT_CHILDREN", "SELFCKPT_SOCKETS"];
+
+/// The environment of an image tells how its program was started, which a restart since may have changed.
+pub fn forget_settings(env: &mut Environment) {
+    SETTINGS.iter().for_each(|variable| env.remove(variable));
+}
+
 /// Value for SELFCKPT_LOG from `--log`, `-v` and `-q`: `LEVEL` or `LEVEL:/absolute/file`.
 pub fn log_setting(arguments: &Arguments) -> Result<Option<OsString>, Failure> {
     let chosen = match (arguments.has("quiet"), arguments.count("verbose")) {
@@ -188,11 +200,9 @@ pub fn log_setting(arguments: &Arguments) -> Result<Option<OsString>, Failure> {
     Ok(Some(setting))
 }
 
-/// Says which newer images were passed over.
-pub fn tell_skipped(chosen: &Chosen) {
-    for (path, reason) in &chosen.skipped {
-        complain(format!("passing over {}: {reason}", path.display()));
-    }
+/// Which newer images were passed over.
+pub fn skipped(chosen: &Chosen) -> impl Iterator<Item = String> + '_ {
+    chosen.skipped.iter().map(|(path, reason)| format!("passing over {}: {reason}", path.display()))
 }
 
 /// An image runs with the rights of whoever restarts it, so it must be that user's own.
@@ -217,6 +227,7 @@ pub fn check_owner(chosen: &Chosen) -> Result<(), Failure> {
 
 /// A program that is ready to be executed.
 pub struct Start {
+    is_restart: bool,
     path: std::ffi::CString,
     shown: String,
     args: Strings,
@@ -226,6 +237,7 @@ pub struct Start {
 impl Start {
     pub fn new<T: AsRef<OsStr>>(path: &Path, args: &[T], env: &Environment) -> Start {
         Start {
+            is_restart: env.get("SELFCKPT_RESTART").is_some(),
             path: system::c_path(path),
             shown: path.display().to_string(),
             args: Strings::new(args),
@@ -249,6 +261,7 @@ impl Start {
             .map_err(|error| Failure::failed(format!("cannot restart {}: {error}", chosen.path.display())))?;
         env.preload(&program::find_library()?);
         env.set("SELFCKPT_RESTART", &path);
+        process::clear_stale_lock(&path.with_file_name(catalog::lock_file_name(&image.name)));
         let args: Vec<_> = image.args();
         let args: Vec<&OsStr> = args.iter().map(|arg| OsStr::from_bytes(arg)).collect();
         Ok(Start::new(exe, &args, &env))
@@ -269,6 +282,10 @@ impl Start {
         for signal in (1..=64).filter(|&signal| settings::contains(held, signal)) {
             system::ignore_signal(signal);
         }
+    }
+
+    pub fn is_restart(&self) -> bool {
+        self.is_restart
     }
 
     /// Becomes the program. Returns only if that fails.

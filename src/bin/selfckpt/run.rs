@@ -3,12 +3,12 @@
 //! become the program.
 
 use crate::batch;
-use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
+use crate::failure::{FAILED, Failure, MAY_PASS, NOT_EXECUTABLE, NOT_FOUND, Outcome};
 use crate::identity::{Child, Ids, Wish};
 use crate::process;
 use crate::program::{self, Environment, Program};
 use crate::restart::{self, LOG, PID, QUIET, Start, Started, VERBOSE};
-use crate::supervise::{self, held_signals};
+use crate::supervise::{self, News, held_signals};
 use crate::system::{self, Change, Lock, SignalMask};
 use crate::verb::{Arguments, Operands, Opt, Verb};
 use crate::{complain, decode};
@@ -19,7 +19,7 @@ use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -35,7 +35,8 @@ pub const VERB: Verb = Verb {
          of which can be read: a program is never silently started from its beginning while images exist.",
         "The command waits for the program, passes on the signals that it gets itself, and ends as the program ends. \
          If it is killed, so is the program. When the program has ended by itself, its images are removed; they stay \
-         after a death by a signal, after the stop code, and after exit status 125, 126 and 127.",
+         after a death by a signal, after the stop code, and after exit status 125, 126 and 127, or 75 of a restart \
+         that failed.",
     ],
     options: &[
         Opt {
@@ -131,6 +132,8 @@ pub const VERB: Verb = Verb {
     operands: Operands { least: 1, most: usize::MAX, rest_is_raw: true },
     exit_status: &[
         "85   (or the stop code) checkpointed and stopped: run again to go on",
+        "75   the program could not be resumed for a reason that may pass: a file system is not mounted, the job runs \
+         elsewhere, no room; its images stay",
         "125  selfckpt itself failed: the program has not run, or could not be resumed",
         "126  the program was found but cannot be executed",
         "127  the program was not found",
@@ -148,6 +151,7 @@ fn run(arguments: &Arguments) -> Outcome {
     let typed = &arguments.operands[0];
     let program = program::check(&program::find(typed)?, "run")?;
     let job = Job::new(arguments, typed)?;
+    job.refuse_foreign()?;
     job.refuse_if_running()?;
     // From here on the program's signals are kept for it, even while a large image is read.
     let mut env = Environment::current();
@@ -158,14 +162,16 @@ fn run(arguments: &Arguments) -> Outcome {
         job.remove_images()?;
     }
     let resumed = job.newest_image()?;
+    let mut news = Vec::new();
     let (start, env, ids) = match &resumed {
         Some(chosen) => {
-            let mut env = Environment::new(chosen.image.env());
-            settings.put_into(&mut env, &job);
             command.check_same(chosen, &job)?;
+            let mut env = Environment::new(chosen.image.env());
+            news.extend(settings.resume_with(&mut env, &job));
             let start = Start::from_image(chosen, env.clone())?;
+            news.extend(restart::skipped(chosen));
             if !arguments.has("quiet") {
-                complain(resuming(typed, chosen));
+                news.push(resuming(typed, chosen));
             }
             let wish = restart::pid_wish(arguments, &chosen.image)?;
             (start, env, Some((wish, Ids::of(&chosen.image))))
@@ -185,7 +191,10 @@ fn run(arguments: &Arguments) -> Outcome {
             (Start::new(&program.path, &arguments.operands, &env), env, None)
         }
     };
-    drop(resumed);
+    let saved_stop_code =
+        resumed.and_then(|chosen| Environment::new(chosen.image.env()).get("SELFCKPT_STOP_CODE").map(<[u8]>::to_vec));
+    let status_before = job.status();
+    let news = News::new(news, start.is_restart());
     let started = match ids {
         Some((wish, ids)) => restart::start_with_ids(&start, &ids, wish, arguments.has("quiet"))?,
         None => Started::NotYet,
@@ -194,15 +203,18 @@ fn run(arguments: &Arguments) -> Outcome {
         Started::Supervised(child) => child,
         Started::NotYet => spawn(&start, &mask)?,
     };
-    let end = supervise::until_end(&child, held_signals(&env))?;
+    let end = supervise::until_end(&child, held_signals(&env), news)?;
     let stop_code = env
         .get("SELFCKPT_STOP_CODE")
+        .or(saved_stop_code.as_deref())
         .and_then(settings::parse_number)
         .map_or(settings::DEFAULT_STOP_CODE.into(), |code| code);
-    match end {
+    match end.change {
         Change::Exited(status) => {
             // Of 125 to 127 it cannot be told whether the program has run at all.
-            let over = u64::from(status) != stop_code && ![FAILED, NOT_EXECUTABLE, NOT_FOUND].contains(&status);
+            let failed = [FAILED, NOT_EXECUTABLE, NOT_FOUND].contains(&status) || status == MAY_PASS && !end.restored;
+            let stopped = u64::from(status) == stop_code || job.has_stopped(status_before.as_deref());
+            let over = !stopped && !failed;
             if over && !arguments.has("keep-images") {
                 job.clear();
             } else if over {
@@ -310,6 +322,44 @@ impl Settings {
         Ok(Settings(out))
     }
 
+    /// For a program that is resumed: it keeps the settings of its image but for those that are given now, by option or
+    /// by variable. Answers what cannot be given to it any more.
+    fn resume_with(&self, env: &mut Environment, job: &Job) -> Vec<String> {
+        let given = |variable: &str| {
+            let option = self.0.iter().find(|(name, _)| *name == variable).map(|(_, value)| value.clone());
+            option.or_else(|| std::env::var_os(variable).filter(|value| !value.is_empty()))
+        };
+        let mut refused = Vec::new();
+        let fixed = [("SELFCKPT_SIGNAL", "signal", "USR2"), ("SELFCKPT_STOP_SIGNAL", "stop-signal", "none")];
+        for (variable, option, without) in fixed {
+            let Some(value) = given(variable) else { continue };
+            let saved = env.get(variable).unwrap_or(without.as_bytes());
+            if settings::parse_signal_list(saved) != settings::parse_signal_list(value.as_bytes()) {
+                refused.push(format!(
+                    "--{option} {}: a resumed program keeps the one that it was started with: {}",
+                    value.to_string_lossy(),
+                    decode::text(saved)
+                ));
+            }
+        }
+        let saved: Vec<_> =
+            ["SELFCKPT_SIGNAL", "SELFCKPT_STOP_SIGNAL"].map(|name| (name, env.get(name).map(<[u8]>::to_vec))).into();
+        restart::forget_settings(env);
+        for variable in restart::SETTINGS {
+            if let Some(value) = given(variable) {
+                env.set(variable, value);
+            }
+        }
+        self.put_into(env, job);
+        for (name, value) in saved {
+            match value {
+                Some(value) => env.set(name, OsStr::from_bytes(&value)),
+                None => env.remove(name),
+            }
+        }
+        refused
+    }
+
     fn put_into(&self, env: &mut Environment, job: &Job) {
         env.remove("SELFCKPT_STDIO");
         env.set("SELFCKPT_DIR", batch::quote(job.dir.as_os_str().as_bytes()));
@@ -356,7 +406,14 @@ impl Job {
             .map_err(|problem| Failure::failed(format!("--dir {}: {problem}", given.to_string_lossy())))?;
         let given = PathBuf::from(given);
         let fail = |what: &str, error: std::io::Error| {
-            Failure::failed(format!("cannot {what} directory {} for images: {error}", given.display()))
+            let owner = given.metadata().map(|meta| meta.uid());
+            let users = match (error.kind(), owner) {
+                (std::io::ErrorKind::PermissionDenied, Ok(owner)) => {
+                    format!(" (it belongs to user {owner} and this is user {})", system::real_uid())
+                }
+                _ => String::new(),
+            };
+            Failure::failed(format!("cannot {what} directory {} for images: {error}{users}", given.display()))
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&given).map_err(|error| fail("create", error))?;
         let dir = given.canonicalize().map_err(|error| fail("find", error))?;
@@ -393,6 +450,17 @@ impl Job {
             .and_then(|()| std::fs::rename(&temporary, &path));
     }
 
+    fn status(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.status_path()).ok()
+    }
+
+    /// Whether the status file, of which this was the text before, says that the program has checkpointed and stopped.
+    /// The stop code may be another than is known here, if an earlier resume has set it.
+    fn has_stopped(&self, before: Option<&[u8]>) -> bool {
+        let Some(now) = self.status().filter(|now| before != Some(now)) else { return false };
+        serde_json::from_slice(&now).is_ok_and(|status: Value| status["state"] == "stopped")
+    }
+
     /// The library makes sure of it; here it is told before anything runs.
     fn refuse_if_running(&self) -> Result<(), Failure> {
         /// A process that was killed just now takes a moment to let its files go.
@@ -401,22 +469,40 @@ impl Job {
         loop {
             let Some(owner) = process::lock_owner(&self.lock_path()) else { return Ok(()) };
             if begin.elapsed() > ENDS_WITHIN {
-                return Err(Failure::failed(format!(
-                    "cannot run {}: a job of that name is running in {} (pid {owner}); use another --name or --dir",
-                    self.shown(),
-                    self.given.display()
-                )));
+                let (name, dir) = (self.shown(), self.given.display());
+                let text = format!("a job of that name is running in {dir} (pid {owner}); use another --name or --dir");
+                return Err(match catalog::scan(&self.given) {
+                    Ok(entries) if entries.iter().any(|entry| entry.name == self.name) => Failure::new(
+                        MAY_PASS,
+                        format!("cannot resume {name} now: {text}, or try again when that one has ended"),
+                    ),
+                    _ => Failure::failed(format!("cannot run {name}: {text}")),
+                });
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
+    /// What belongs to another user cannot be resumed, nor even be read, as a rule.
+    fn refuse_foreign(&self) -> Result<(), Failure> {
+        let me = system::real_uid();
+        let images = self.image_files().unwrap_or_default();
+        for path in images.into_iter().chain([self.lock_path()]) {
+            let Ok(owner) = std::fs::metadata(&path).map(|meta| meta.uid()) else { continue };
+            if owner != me && (owner != 0 || File::open(&path).is_err()) {
+                return Err(Failure::failed(format!(
+                    "cannot run {}: {} belongs to user {owner} and this is user {me}; use another --name or --dir",
+                    self.shown(),
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn newest_image(&self) -> Result<Option<Chosen>, Failure> {
         match catalog::newest_valid(&self.given, Some(&self.name)) {
-            Ok(chosen) => {
-                restart::tell_skipped(&chosen);
-                Ok(Some(chosen))
-            }
+            Ok(chosen) => Ok(Some(chosen)),
             Err(CatalogError::Empty { .. }) => Ok(None),
             Err(error @ CatalogError::NoneValid { .. }) => {
                 Err(Failure::failed(format!("cannot resume {}: {error}; --fresh starts over", self.shown())))
@@ -458,7 +544,12 @@ impl Job {
     fn clear(&self) {
         let path = self.lock_path();
         let lock = File::open(&path);
-        if lock.as_ref().is_ok_and(|file| !system::try_lock(file, Lock::Exclusive).unwrap_or(false)) {
+        let is_held = |file| match system::try_lock(file, Lock::Exclusive) {
+            Ok(free) => !free,
+            // A file system without locks.
+            Err(_) => process::lock_owner(&path).is_some(),
+        };
+        if lock.as_ref().is_ok_and(is_held) {
             return;
         }
         if let Err(failure) = self.remove_images() {

@@ -1,13 +1,14 @@
 //! [NORMAL] Waiting for the program in such a way that this command looks as if it had become the program: signals are
 //! passed on, and so is a stop at the terminal.
 
+use crate::complain;
 use crate::failure::Failure;
 use crate::identity::Child;
 use crate::process::Process;
 use crate::program::Environment;
 use crate::system::{self, Arrived, Change};
 use selfckpt::settings;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Signals that the library waits for: they are passed on when it has a handler for them, not
 /// before, when they would end the program.
@@ -20,8 +21,53 @@ pub fn held_signals(env: &Environment) -> u64 {
 /// How often a held signal is tried again.
 const RETRY: Duration = Duration::from_millis(20);
 
+/// What is to be said about a resumed job. Standard error may be a file of the program's as well (that
+/// of a batch job): a restart cuts it back to what it was, and with it what was said before.
+pub struct News {
+    lines: Vec<String>,
+    since: Instant,
+    /// The program is there: nothing was restored, or all is.
+    restored: bool,
+}
+
+impl News {
+    /// After this time at the latest.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    pub fn new(lines: Vec<String>, resumes: bool) -> News {
+        let mut news = News { lines, since: Instant::now(), restored: !resumes };
+        if !system::stderr_is_file() {
+            news.tell();
+        }
+        news
+    }
+
+    fn tell(&mut self) {
+        self.lines.drain(..).for_each(complain);
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.restored && self.since.elapsed() < Self::PATIENCE
+    }
+
+    /// Handlers are the last that a restart puts in place; a program that has just been executed has none.
+    fn look(&mut self, caught: u64) {
+        self.restored |= caught != 0;
+        if !self.is_waiting() {
+            self.tell();
+        }
+    }
+}
+
+/// How a program has ended.
+pub struct End {
+    pub change: Change,
+    /// It was seen to be there, and not just about to be restored.
+    pub restored: bool,
+}
+
 /// Waits until the program ends; every signal is blocked in this process.
-pub fn until_end(child: &Child, held: u64) -> Result<Change, Failure> {
+pub fn until_end(child: &Child, held: u64, mut news: News) -> Result<End, Failure> {
     let mut waiting: Vec<Arrived> = Vec::new();
     let mut stopped = false;
     let mut arrived: Option<Arrived> = None;
@@ -32,7 +78,10 @@ pub fn until_end(child: &Child, held: u64) -> Result<Change, Failure> {
             .map_err(|error| Failure::failed(format!("cannot wait for process {}: {error}", child.pid)))?
         {
             match change {
-                Change::Exited(_) | Change::Killed(_) => return Ok(change),
+                Change::Exited(_) | Change::Killed(_) => {
+                    news.tell();
+                    return Ok(End { change, restored: news.restored });
+                }
                 Change::Continued => stopped = false,
                 Change::Stopped(signal) => {
                     stopped = true;
@@ -46,7 +95,12 @@ pub fn until_end(child: &Child, held: u64) -> Result<Change, Failure> {
         if let Some(arrived) = arrived.take().filter(|arrived| to_pass_on(arrived, stopped)) {
             waiting.push(arrived);
         }
-        let caught = if waiting.is_empty() { 0 } else { Process::find(child.pid).map_or(0, |child| child.caught()) };
+        let caught = if waiting.is_empty() && !news.is_waiting() {
+            0
+        } else {
+            Process::find(child.pid).map_or(0, |child| child.caught())
+        };
+        news.look(caught);
         waiting.retain(|arrived| {
             if settings::contains(held, arrived.signal) && !settings::contains(caught, arrived.signal) {
                 return true;
@@ -58,7 +112,7 @@ pub fn until_end(child: &Child, held: u64) -> Result<Change, Failure> {
             };
             false
         });
-        arrived = system::wait_for_signal((!waiting.is_empty()).then_some(RETRY));
+        arrived = system::wait_for_signal((!waiting.is_empty() || news.is_waiting()).then_some(RETRY));
     }
 }
 

@@ -4,7 +4,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -239,6 +239,12 @@ pub fn may_write_to(dir: &Path) -> io::Result<()> {
     // SAFETY: a NUL-terminated path.
     check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK | libc::X_OK, libc::AT_EACCESS) })
         .map(drop)
+}
+
+/// Whether standard error is a regular file.
+pub fn stderr_is_file() -> bool {
+    let copy = std::io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    copy.and_then(|file| file.metadata()).is_ok_and(|meta| meta.is_file())
 }
 
 /// A set of blocked signals.
