@@ -30,8 +30,6 @@ struct Program {
     /// What a result file holds apart from the date, for one that has the date in it.
     content: fn(Vec<u8>) -> Vec<u8>,
     prints: bool,
-    /// Not killed after its checkpoints.
-    goes_on: bool,
 }
 
 impl Program {
@@ -44,7 +42,6 @@ impl Program {
             results: Vec::new(),
             content: |all| all,
             prints: true,
-            goes_on: false,
         }
     }
 
@@ -78,11 +75,6 @@ impl Program {
         self.prints = false;
         self.content = content;
         self.result(name)
-    }
-
-    fn goes_on(mut self) -> Program {
-        self.goes_on = true;
-        self
     }
 
     /// The program in `dir`, which is made for it.
@@ -133,9 +125,6 @@ impl Program {
             moment(2, 15);
             checkpoint(name, &mut child, &run);
             assert!(!images_in(&images).is_empty());
-            if self.goes_on {
-                continue;
-            }
             moment(0, 5);
             child.kill();
             let mut command = selfckpt_command();
@@ -330,14 +319,13 @@ fn ruby() {
 /// A heap at a fixed address, a write barrier by SIGSEGV, a collector that stops the other threads by signals to each
 /// of them by SIGUSR2, a thread for finalizers. Inside its handlers it looks at what is blocked.
 #[test]
-fn sbcl_goes_on() {
-    Program::new("sbcl").args(&["--script"]).workload("work.lisp").goes_on().carry();
+fn sbcl() {
+    Program::new("sbcl").args(&["--script"]).workload("work.lisp").carry();
 }
 
 #[test]
-fn sbcl_workers_go_on() {
-    let program = Program::new("sbcl").env("SELFCKPT_SIGNAL", "RTMIN+5").args(&["--script"]);
-    program.workload("threads.lisp").goes_on().carry();
+fn sbcl_workers() {
+    Program::new("sbcl").env("SELFCKPT_SIGNAL", "RTMIN+5").args(&["--script"]).workload("threads.lisp").carry();
 }
 
 /// Three threads render one picture; its header has the date in it, the pixels are compared.

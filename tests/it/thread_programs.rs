@@ -16,6 +16,14 @@ fn blocked_as_nobody() {
     }
 }
 
+/// What goes by thread ids: signals to a thread, cancellation, mutexes whose owner the kernel knows.
+#[test]
+fn by_ids() {
+    for (name, argument) in [("thread_ends", "tids"), ("thread_mutexes", "pi"), ("thread_blocked", "tids")] {
+        Spec::new(name).arg(argument).start().expect("never skipped").generations(3);
+    }
+}
+
 /// A hundred checkpoints of threads that never rest, the first seventy without a restart; at the end the totals agree.
 #[test]
 fn storm_hundred() {

@@ -1,5 +1,5 @@
 /* Threads that stand in each way of waiting, most with every signal blocked: none may keep a checkpoint from being
- * taken, and each goes on where it was. */
+ * taken, and each goes on where it was. An argument "tids" sends one of them its signal by its thread id. */
 #include "harness.h"
 #include <pthread.h>
 #include <semaphore.h>
@@ -128,8 +128,8 @@ int main(int argc, char **argv)
         }
         if (broken())
             bad[PIPE] = 1;
-        int error = kill(getpid(), SIGUSR1);
-        EXPECT(error == 0, "kill: %d", error);
+        int error = argc > 2 ? pthread_kill(threads[SIGWAIT], SIGUSR1) : kill(getpid(), SIGUSR1);
+        EXPECT(error == 0, "the signal: %d", error);
         struct timespec limit;
         clock_gettime(CLOCK_REALTIME, &limit);
         limit.tv_sec += 10;
