@@ -6,6 +6,7 @@
 pub mod failure;
 pub mod files;
 pub mod guards;
+pub mod ipc;
 pub mod notices;
 pub mod progress;
 pub mod scratch;
@@ -87,10 +88,12 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
 
     table.read(skip, scratch.lines)?;
     table.classify(&mut notices);
+    ipc::classify_segments(table.slots, table.names, &mut notices, scratch.lines)?;
     task::write_mm(&mut stream, &table, task_size, scratch.text)?;
 
     let guards = guards::find_guards(scratch.guards, scratch.regions, task_size)?;
     guards::write_guards(&mut stream, guards)?;
+    ipc::capture_ipc(&mut stream, table.as_slice(), &mut notices, scratch.lines, scratch.text)?;
 
     files::capture_files(
         &mut stream,

@@ -119,12 +119,21 @@ impl<'a> Selector<'a> {
             vma_kind::FILE_PRIVATE if vma.prot == process::PROT_NONE => Policy::Changed,
             vma_kind::FILE_PRIVATE if self.keeps_clean_pages(vma) => Policy::All,
             vma_kind::FILE_PRIVATE => Policy::Changed,
-            vma_kind::ANON_SHARED => Policy::Shared,
+            vma_kind::SEGMENT if self.is_attached_below(vma) => Policy::Nothing,
+            vma_kind::ANON_SHARED | vma_kind::SEGMENT => Policy::Shared,
             // Compared at a restart: another kernel has another.
             vma_kind::VDSO => Policy::All,
             vma_kind::FILE_SHARED if vma.prot & process::PROT_WRITE != 0 => Policy::Changed,
             _ => Policy::Nothing,
         }
+    }
+
+    /// The contents of a segment are kept once.
+    fn is_attached_below(&self, vma: &VmaSlot) -> bool {
+        let start = |vma: &VmaSlot| vma.start as u64 - vma.offset;
+        self.vmas
+            .iter()
+            .any(|other| other.kind == vma_kind::SEGMENT && other.ino == vma.ino && start(other) < start(vma))
     }
 
     /// Code and small data files are kept whole.
@@ -163,7 +172,7 @@ impl<'a> Selector<'a> {
     /// End of what the file behind a mapping fills: beyond it lies SIGBUS.
     fn file_end(vma: &VmaSlot) -> usize {
         // Shared anonymous memory is as long as its mapping; what was a file has a size.
-        if matches!(vma.kind, vma_kind::FILE_GONE | vma_kind::VDSO)
+        if matches!(vma.kind, vma_kind::FILE_GONE | vma_kind::VDSO | vma_kind::SEGMENT)
             || vma.kind == vma_kind::ANON_SHARED && vma.file_size == 0
         {
             return vma.end;

@@ -217,7 +217,8 @@ impl<'a> VmaTable<'a> {
                 );
             }
             let alone = |other: &VmaSlot| other.start == slot.start || (other.dev, other.ino) != (slot.dev, slot.ino);
-            if slot.kind == vma_kind::ANON_SHARED && slot.shared_kb != 0 && self.as_slice().iter().all(alone) {
+            let plain = slot.kind == vma_kind::ANON_SHARED && !is_segment(slot.name(self.names));
+            if plain && slot.shared_kb != 0 && self.as_slice().iter().all(alone) {
                 notice!(
                     notices,
                     code::MAPPING_NOT_SAVED,
@@ -299,22 +300,16 @@ fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8], notices: &mut No
         _ if !shared => slot.kind = vma_kind::FILE_GONE,
         _ => {
             slot.kind = vma_kind::ANON_SHARED;
-            if name.starts_with(b"/SYSV") {
-                notice!(
-                    notices,
-                    code::MAPPING_NOT_SAVED,
-                    slot.start as u64,
-                    "the mapping {:#x}-{:#x} of the System V shared memory {} is saved as memory of this process \
-                     alone; after a restart it has no identifier",
-                    slot.start,
-                    slot.end,
-                    slot.ino
-                );
-            } else if name != SHARED_ANONYMOUS && slot.flags & vma_flag::HUGETLB == 0 {
+            if !is_segment(name) && name != SHARED_ANONYMOUS && slot.flags & vma_flag::HUGETLB == 0 {
                 slot.file_size = slot.offset + (readable_end(slot) - slot.start) as u64;
             }
         }
     }
+}
+
+/// Whether a mapping bears the name of System V shared memory; `capture::ipc` looks at it.
+pub fn is_segment(name: &[u8]) -> bool {
+    name.starts_with(b"/SYSV")
 }
 
 /// Shared anonymous memory is a deleted file of the kernel's own.

@@ -2,6 +2,7 @@
 
 use super::files::{Fd, File, FileData, data_kind};
 use super::header::{Component, Header, HeaderArch};
+use super::ipc::Ipc;
 use super::memory::{GuardRange, Guards, Mm, Vma};
 use super::notice::Notice;
 use super::reader::{PageData, Record, StoredRun};
@@ -34,6 +35,13 @@ pub struct FileDataEntry {
     pub bytes: Vec<u8>,
     /// Offset of the bytes in the image.
     pub at: u64,
+}
+
+/// An object of System V IPC, or a message, and its bytes.
+#[derive(Clone, Debug)]
+pub struct IpcEntry {
+    pub ipc: Ipc,
+    pub bytes: Vec<u8>,
 }
 
 /// A notice and its text.
@@ -107,6 +115,7 @@ pub struct Image {
     pub vmas: Vec<VmaEntry>,
     /// In the order of the stream.
     pub guards: Vec<GuardRange>,
+    pub ipc: Vec<IpcEntry>,
     pub files: Vec<FileEntry>,
     pub fds: Vec<Fd>,
     pub actions: Vec<SigAction>,
@@ -213,6 +222,7 @@ struct Parts {
     mm: Option<(Mm, Vec<u8>)>,
     vmas: Vec<VmaEntry>,
     guards: Vec<GuardRange>,
+    ipc: Vec<IpcEntry>,
     files: Vec<FileEntry>,
     fds: Vec<Fd>,
     actions: Option<Vec<SigAction>>,
@@ -308,6 +318,12 @@ impl Parts {
                 let head: Guards = fields.take()?;
                 self.guards.extend(fields.list::<GuardRange>(head.count.get())?);
                 fields.end()?;
+            }
+            kind::IPC => {
+                let ipc: Ipc = fields.take()?;
+                let bytes = fields.bytes(ipc.len.get())?;
+                fields.end()?;
+                self.ipc.push(IpcEntry { ipc, bytes });
             }
             kind::PAGES => self.runs.extend_from_slice(&record.runs),
             kind::FILE => {
@@ -458,6 +474,7 @@ impl Parts {
             auxv,
             vmas: self.vmas,
             guards: self.guards,
+            ipc: self.ipc,
             files: self.files,
             fds: self.fds,
             actions: self.actions.unwrap_or_default(),

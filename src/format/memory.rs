@@ -65,6 +65,8 @@ pub mod vma_kind {
     pub const VVAR: u32 = 6;
     /// Private mapping of a device or file that cannot be opened again; only its memory is kept.
     pub const FILE_GONE: u32 = 7;
+    /// System V shared memory; an IPC record tells the rest.
+    pub const SEGMENT: u32 = 8;
 
     pub fn name(kind: u32) -> &'static str {
         match kind {
@@ -75,6 +77,7 @@ pub mod vma_kind {
             VDSO => "vdso",
             VVAR => "vvar",
             FILE_GONE => "deleted file",
+            SEGMENT => "System V",
             _ => "unknown",
         }
     }
@@ -105,7 +108,9 @@ pub mod vma_flag {
     pub const DEVICE: u64 = 1 << 14;
     /// Registered with a userfaultfd.
     pub const USERFAULT: u64 = 1 << 15;
-    pub const ALL: u64 = (1 << 16) - 1;
+    /// Of System V shared memory: it may be made writable.
+    pub const MAY_WRITE: u64 = 1 << 16;
+    pub const ALL: u64 = (1 << 17) - 1;
 
     /// Two-letter names of smaps and the flags that they set.
     pub const SMAPS: &[(&[u8; 2], u64)] = &[
@@ -128,6 +133,7 @@ pub mod vma_flag {
         (b"um", USERFAULT),
         (b"uw", USERFAULT),
         (b"ui", USERFAULT),
+        (b"mw", MAY_WRITE),
     ];
 
     /// Names for people.
@@ -148,6 +154,7 @@ pub mod vma_flag {
         (HUGETLB, "hugetlb"),
         (DEVICE, "device"),
         (USERFAULT, "userfault"),
+        (MAY_WRITE, "may-write"),
     ];
 }
 

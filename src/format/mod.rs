@@ -23,6 +23,7 @@ pub mod error;
 pub mod files;
 pub mod header;
 pub mod image;
+pub mod ipc;
 pub mod memory;
 pub mod notice;
 pub mod reader;
@@ -92,6 +93,8 @@ pub mod kind {
     pub const PAGES: u32 = 403;
     /// Ours: guard regions inside mappings.
     pub const GUARDS: u32 = 404;
+    /// Ours: an object of System V IPC, or a message.
+    pub const IPC: u32 = 405;
     /// Ours: the dispositions of all signals.
     pub const SIGACTIONS: u32 = 601;
     /// Ours: one pending signal.
@@ -122,6 +125,7 @@ pub mod kind {
             VMA => "VMA",
             PAGES => "PAGES",
             GUARDS => "GUARDS",
+            IPC => "IPC",
             SIGACTIONS => "SIGACTIONS",
             SIGPENDING => "SIGPENDING",
             TAIL => "TAIL",

@@ -2,6 +2,7 @@
 //! image and at a description of the host, touches nothing.
 
 use super::check_files::check_files;
+use super::check_ipc::check_ipc;
 use crate::arch::cpu::Cpu as HostCpu;
 use crate::format::header::{FEATURE_NAMES, component_name};
 use crate::format::image::{Image, ThreadEntry, VmaEntry};
@@ -60,6 +61,7 @@ pub fn check_image(image: &Image, host: &Host) -> Vec<Problem> {
     check_vmas(image, host, &mut problems);
     check_runs(image, &mut problems);
     check_guards(image, &mut problems);
+    check_ipc(image, &mut problems);
     check_files(image, &mut problems);
     check_places(image, host, &mut problems);
     for entry in &image.ldt {

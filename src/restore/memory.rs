@@ -35,6 +35,10 @@ pub enum Source {
         fd: RawFd,
         shared: bool,
     },
+    /// System V shared memory, which is full already; `continues` as above.
+    Segment {
+        continues: bool,
+    },
     /// The kernel's own pages, moved there instead of mapped.
     Kernel,
     /// Cannot be brought back: inaccessible.
@@ -164,6 +168,7 @@ impl Sources<'_> {
             vma_kind::VDSO | vma_kind::VVAR => (Source::Kernel, all(runs)),
             vma_kind::FILE_PRIVATE => self.private_file(entry, runs)?,
             vma_kind::FILE_SHARED => self.shared_file(entry, runs)?,
+            vma_kind::SEGMENT => (Source::Segment { continues: entry.vma.offset.get() != 0 }, Vec::new()),
             vma_kind::ANON_SHARED if is_nameless_file(entry) => (self.nameless_file(entry)?, all(runs)),
             vma_kind::ANON_SHARED => {
                 let continues = previous.is_some_and(|previous| continues_shared(previous, entry));
@@ -320,7 +325,7 @@ fn whole(runs: &[StoredRun]) -> Vec<Read> {
 }
 
 /// Runs inside a mapping. The image's runs are sorted and none crosses a mapping.
-fn runs_of<'a>(image: &'a Image, entry: &VmaEntry) -> &'a [StoredRun] {
+pub(super) fn runs_of<'a>(image: &'a Image, entry: &VmaEntry) -> &'a [StoredRun] {
     let first = image.runs.partition_point(|run| run.addr < entry.vma.start.get());
     let last = image.runs.partition_point(|run| run.addr < entry.vma.end.get());
     &image.runs[first..last]

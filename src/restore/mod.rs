@@ -7,11 +7,14 @@
 
 pub mod check;
 mod check_files;
+mod check_ipc;
 
 #[cfg(target_arch = "x86")]
 pub(crate) mod absent;
 #[cfg(target_arch = "x86")]
 pub(crate) mod files;
+#[cfg(target_arch = "x86")]
+pub(crate) mod ipc;
 #[cfg(target_arch = "x86")]
 pub(crate) mod layout;
 #[cfg(target_arch = "x86")]

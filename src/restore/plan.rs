@@ -2,6 +2,7 @@
 //! threads have a file of their own.
 
 use super::files::LateLock;
+use super::ipc::{Segments, attach_flags};
 use super::memory::{Mapped, Source};
 use super::steps::Steps;
 use super::threads;
@@ -35,6 +36,8 @@ pub struct Inputs<'a> {
     pub same_ids: bool,
     /// Capabilities that each thread goes on with, where they are not those of now.
     pub capabilities: Option<process::CapSets>,
+    /// System V shared memory that is attached.
+    pub segments: &'a Segments,
     /// [`MM_MAP_64`] or [`MM_MAP_32`].
     pub mm_map_size: u32,
 }
@@ -58,6 +61,10 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
     for (temporary, vdso) in inputs.vdso_temporary.iter().zip(&inputs.vdso.moves) {
         steps.explain("cannot move the vdso to its place");
         move_mapping(*temporary, vdso.len, vdso.to, steps);
+    }
+    for segment in inputs.segments.values().filter(|segment| segment.remove) {
+        steps.explain("cannot mark System V shared memory for removal");
+        steps.call(nr::SHMCTL, &[segment.id, crate::sys::ipc::IPC_RMID, 0]);
     }
     restore_guards(inputs, steps);
     for (mapped, entry) in inputs.mapped.iter().zip(&inputs.image.vmas) {
@@ -149,6 +156,14 @@ fn restore_mapping(inputs: &Inputs<'_>, mapped: &Mapped, entry: &VmaEntry, steps
             let flags = process::MAP_FIXED | if *shared { process::MAP_SHARED } else { private };
             let page = (vma.offset.get() / 4096) as u32;
             steps.expect(nr::MMAP2, &[start, len, while_filling, flags, *fd as u32, page], start);
+        }
+        Source::Segment { continues } => {
+            let segment = inputs.segments.get(&(vma.ino.get() as u32));
+            if let Some(segment) = segment.filter(|_| !continues) {
+                let flags = attach_flags(inputs.image, inputs.mapped, mapped.index);
+                steps.expect(nr::SHMAT, &[segment.id, start, flags], start);
+            }
+            steps.call(nr::MPROTECT, &[start, len, prot]);
         }
         Source::Nothing => {
             steps.expect(nr::MMAP2, &[start, len, 0, anonymous | process::MAP_PRIVATE, no_fd, 0], start);

@@ -13,7 +13,7 @@ use crate::restore::check::{self, Host};
 use crate::restore::files::{Files, LateLock};
 use crate::restore::memory::{self, Mapped};
 use crate::restore::steps::Steps;
-use crate::restore::{absent, layout, plan, vdso};
+use crate::restore::{absent, ipc, layout, plan, vdso};
 use crate::restorer::{self, Step};
 use crate::settings;
 use crate::sys::log::log;
@@ -95,17 +95,19 @@ fn try_restart(path: &Path, start: &Start, unmounted: &mut Option<String>) -> Re
     let mapped = memory::map_sources(&image, &source, nameless, &mut raise, &mut warn)?;
     files.finish_nameless();
 
+    let ipc = ipc::find(&image, &mut warn)?;
     let prepared = prepare(&image, &source, &host, mapped)?;
     enter_directory(&image)?;
 
     // From here on things change, those outside of this process last.
     files.put_in_place(&image, &mut warn)?;
     files.cut_back()?;
+    let segments = ipc.put_back(&source, &mut warn)?;
     // SAFETY: takes a number and cannot fail.
     let _ = unsafe { call!(nr::UMASK, image.task.umask.get()) };
     let close = files.close_others(&image, lock_fd)?;
     let info = restart_info(&dir, &image, lock_fd, start)?;
-    go(&image, &host, start, prepared, image_fd, (&close, &files.posix_locks), &info)
+    go(&image, &host, start, prepared, &segments, image_fd, (&close, &files.posix_locks), &info)
 }
 
 /// Where the kernel looks for room is settled when a program is executed. A process that was started
@@ -436,6 +438,7 @@ fn go(
     host: &Host,
     start: &Start,
     prepared: Prepared,
+    segments: &ipc::Segments,
     image_fd: i32,
     (close, posix_locks): (&[i32], &[LateLock]),
     info: &RestartInfo,
@@ -445,6 +448,7 @@ fn go(
         image,
         host: &host.cpu,
         mapped: &mapped,
+        segments,
         vdso: &vdso,
         vdso_temporary: &vdso_temporary,
         image_fd,

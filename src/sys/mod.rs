@@ -7,6 +7,7 @@
 pub mod abi;
 pub mod errno;
 pub mod fs;
+pub mod ipc;
 pub mod lines;
 pub mod log;
 pub mod nr;

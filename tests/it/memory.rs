@@ -1,11 +1,11 @@
 //! Memory: contents, mappings, what costs nothing.
 
-use crate::common::Spec;
+use crate::common::{Job, Spec, assert_refused, is_root};
 
 cycles! {
     heap, mmap_private, mmap_zero, mmap_file_private, mmap_file_deleted, mmap_file_shared,
     mmap_anon_shared, mmap_memfd,
-    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions,
+    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, sysv_ipc,
 }
 
 /// Untouched pages and pages full of zeros are not in the image: mmap_zero has 1152 MB of address
@@ -40,4 +40,93 @@ fn dense_and_sparse_and_zeros() {
         job.restart();
         job.end("after a restart");
     }
+}
+
+/// Numbers of the keyed segment, the semaphores, the queue; the key; the segment without one.
+fn ids_of(job: &Job) -> [i32; 5] {
+    let text = std::fs::read_to_string(job.path("ids")).expect("the file with the numbers");
+    let ids: Vec<i32> = text.split(' ').map(|id| id.parse().expect("a number")).collect();
+    ids.try_into().expect("five numbers")
+}
+
+/// As a boot would.
+fn remove_ipc([keyed, sem, queue, _, private]: [i32; 5]) {
+    // SAFETY: takes numbers only.
+    unsafe {
+        for id in [keyed, private] {
+            assert_eq!(libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()), 0);
+        }
+        assert_eq!(libc::semctl(sem, 0, libc::IPC_RMID), 0);
+        assert_eq!(libc::msgctl(queue, libc::IPC_RMID, std::ptr::null_mut()), 0);
+    }
+}
+
+#[test]
+fn sysv_ipc_of_a_user() {
+    if is_root() {
+        Spec::new("sysv_ipc").user(65534).start().expect("a user may start it").cycle();
+    }
+}
+
+/// What is not in the kernel any more is made again, with its key and its number.
+#[test]
+fn sysv_ipc_after_a_boot() {
+    let Some(mut job) = Spec::new("sysv_ipc").start() else { return };
+    if !is_root() {
+        return;
+    }
+    let ids = ids_of(&job);
+    let image = job.checkpoint();
+    job.sigkill();
+    remove_ipc(ids);
+    job.restart();
+    job.go("after all had gone");
+    job.checkpoint();
+    job.sigkill();
+    remove_ipc(ids);
+    // SAFETY: takes numbers only.
+    let other = unsafe { libc::semget(ids[3], 1, libc::IPC_CREAT | libc::IPC_EXCL | 0o600) };
+    assert!(other >= 0);
+    let refused = job.selfckpt(&["restart".as_ref(), image.path.as_os_str()]);
+    assert_refused(&refused, 125, &["System V semaphores", &format!("its key belongs to number {other}")]);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::semctl(other, 0, libc::IPC_RMID) }, 0);
+    job.restart();
+    job.end("after the key was free again");
+}
+
+/// Somebody else has the memory, too: a notice, and its contents are theirs.
+#[test]
+fn sysv_memory_of_others() {
+    let Some(mut job) = Spec::new("sysv_ipc").start() else { return };
+    let [keyed, sem, queue, _, private] = ids_of(&job);
+    // SAFETY: a mapping of its own, given back below.
+    let at = unsafe { libc::shmat(keyed, std::ptr::null(), 0) };
+    assert_ne!(at as isize, -1);
+    let image = job.checkpoint();
+    let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains(&format!("System V shared memory {keyed} is used by another process")), "{text}");
+    // SAFETY: inside the segment, past what the program checks.
+    unsafe { at.cast::<u8>().add(40000).write(77) };
+    job.sigkill();
+    job.restart();
+    // SAFETY: as above.
+    assert_eq!(unsafe { at.cast::<u8>().add(40000).read() }, 77, "a restart has changed memory that another uses");
+    // SAFETY: as above.
+    unsafe { at.cast::<u8>().add(40000).write(0) };
+    // SAFETY: nothing refers to it any more.
+    assert_eq!(unsafe { libc::shmdt(at) }, 0);
+    job.go("beside another user");
+    // Who comes in between is not overwritten.
+    job.checkpoint();
+    job.sigkill();
+    // SAFETY: as above.
+    let at = unsafe { libc::shmat(private, std::ptr::null(), 0) };
+    let newest = job.list_images().pop().expect("an image").path;
+    let refused = job.selfckpt(&["restart".as_ref(), newest.as_os_str()]);
+    assert_refused(&refused, 125, &[&format!("System V shared memory {private}"), "used by another process now"]);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::shmdt(at) }, 0);
+    remove_ipc([keyed, sem, queue, 0, private]);
 }
