@@ -2,6 +2,7 @@
 #![allow(unsafe_code)] // Exports C symbols; sets errno.
 
 use crate::runtime::config::{BLOCKED, DEFERRED, GENERATION, READY};
+use crate::runtime::writer;
 use crate::runtime::{call, config, trigger};
 use crate::sys::abi::{OWN_MARK, Siginfo};
 use crate::sys::{Errno, process};
@@ -40,6 +41,7 @@ pub extern "C" fn ckpt_available() -> c_int {
 /// Newest committed generation, 0 if none.
 #[unsafe(no_mangle)]
 pub extern "C" fn ckpt_generation() -> c_int {
+    writer::look();
     GENERATION.load(Ordering::Relaxed) as c_int
 }
 

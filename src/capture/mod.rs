@@ -24,7 +24,8 @@ use crate::arch::cpu::Cpu;
 use crate::format::Writer;
 use failure::{Failure, fail};
 use notices::Notices;
-use scratch::Scratch;
+use scratch::{FdSlot, Scratch};
+use select_pages::Part;
 use sink::FileSink;
 use threads::{LibcRseq, ThreadSlot};
 use vmas::VmaTable;
@@ -71,8 +72,12 @@ pub struct Summary {
     pub notices: u32,
 }
 
-/// Writes the whole stream to the context's descriptor.
-pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, Failure> {
+/// Asks whether the rest of the image is written by a fork of the process: the program's descriptors, the bytes of its
+/// resident memory, a buffer. False in the program, which is done when it has one.
+pub type Fork<'a> = &'a mut dyn FnMut(&[FdSlot], u64, &mut [u8]) -> bool;
+
+/// Writes the whole stream to the context's descriptor, or the part of it that `fork` does not take over.
+pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> Result<Summary, Failure> {
     let skip = (scratch.start, scratch.end);
     let mut notices = Notices::new(scratch.notices);
     let resident = task::resident_bytes(scratch.lines);
@@ -95,7 +100,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
     guards::write_guards(&mut stream, guards)?;
     ipc::capture_ipc(&mut stream, table.as_slice(), &mut notices, scratch.lines, scratch.text)?;
 
-    files::capture_files(
+    let fds = files::capture_files(
         &mut stream,
         scratch.fds,
         scratch.fd_order,
@@ -119,9 +124,21 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch) -> Result<Summary, 
         // An estimate: zero pages are not written, so that a disk too full for it may still do.
         let _ = crate::sys::fs::fallocate(context.image_fd, resident);
     }
-    let mut selector = select_pages::Selector::new(table.as_slice(), table.names, scratch.regions, watched, guards)?;
-    write_pages::write_pages(&mut stream, &mut selector, table.as_slice(), scratch.runs, scratch.bounce)?;
-    drop(selector);
+    // What the program could change behind the back of a fork, or a fork does not see, comes first.
+    for part in [Part::Shared, Part::Private] {
+        if part == Part::Private {
+            stream.sync()?;
+            ipc::keep_from_fork(table.as_slice(), true);
+            let goes_on = fork(scratch.fds.get(..fds).unwrap_or(&[]), resident, scratch.text);
+            ipc::keep_from_fork(table.as_slice(), false);
+            if !goes_on {
+                return Ok(Summary { bytes: 0, notices: notices.count });
+            }
+        }
+        let vmas = table.as_slice();
+        let mut selector = select_pages::Selector::new(vmas, table.names, scratch.regions, watched, guards, part)?;
+        write_pages::write_pages(&mut stream, &mut selector, vmas, scratch.runs, scratch.bounce)?;
+    }
     notices.write(&mut stream)?;
     let bytes = stream.finish()?;
     crate::sys::fs::ftruncate(context.image_fd, bytes)

@@ -1,7 +1,7 @@
 //! [SIGNAL] Memory for the duration of a checkpoint, mapped when it starts and unmapped at its end.
 //!
-//! One shared anonymous mapping: the kernel never merges it with a neighbour, so that it can be told
-//! from the program's memory by its address alone. Only what is touched costs anything.
+//! One private anonymous mapping: a fork that writes the image has its own. The kernel may have merged it with a
+//! neighbour, from which it is told by its address. Only what is touched costs anything.
 #![allow(unsafe_code)] // Hands out disjoint parts of one mapping.
 
 use super::threads::ThreadSlot;
@@ -122,7 +122,7 @@ const LEN: usize = GUARD + STACK + HELPER_STACK + TABLES;
 
 /// Maps the memory of a checkpoint. Returns its start.
 pub fn map() -> Result<usize, Errno> {
-    let flags = process::MAP_SHARED | process::MAP_ANONYMOUS | process::MAP_NORESERVE;
+    let flags = process::MAP_PRIVATE | process::MAP_ANONYMOUS | process::MAP_NORESERVE;
     // SAFETY: no address is demanded, so nothing is replaced.
     let start = unsafe { process::mmap(0, LEN, process::PROT_READ | process::PROT_WRITE, flags, -1, 0) }?;
     // The stack comes first: running over its end hits this page.

@@ -34,6 +34,15 @@ enum Policy {
     Shared,
 }
 
+/// Which mappings are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Those whose contents change with others, and those that a fork does not get.
+    Shared,
+    /// The rest.
+    Private,
+}
+
 /// Walks over the mappings.
 pub struct Selector<'a> {
     vmas: &'a [VmaSlot],
@@ -49,6 +58,7 @@ pub struct Selector<'a> {
     /// Pages that the program watches by debug registers; 0 for none.
     watched: [usize; 4],
     guards: &'a [GuardRange],
+    part: Part,
 }
 
 /// A batch: runs, and which mapping each run lies in is found by its address.
@@ -64,11 +74,12 @@ impl<'a> Selector<'a> {
         regions: &'a mut [PageRegion],
         watched: [usize; 4],
         guards: &'a [GuardRange],
+        part: Part,
     ) -> Result<Self, Failure> {
         let pagemap = fs::open(b"/proc/thread-self/pagemap\0", fs::O_RDONLY | fs::O_CLOEXEC, 0)
             .map_err(|errno| fail!(errno, "cannot open /proc/thread-self/pagemap"))?;
         let pagemap = fs::OwnedFd(pagemap);
-        Ok(Selector { vmas, index: 0, at: 0, pagemap, regions, scan: true, names, watched, guards })
+        Ok(Selector { vmas, index: 0, at: 0, pagemap, regions, scan: true, names, watched, guards, part })
     }
 
     /// Fills `runs` with the next batch. A batch without runs is the end.
@@ -82,7 +93,7 @@ impl<'a> Selector<'a> {
                 self.at = vma.start;
             }
             let policy = self.policy(&vma);
-            if policy == Policy::Nothing || self.at >= vma.end {
+            if policy == Policy::Nothing || self.part != self.part_of(&vma, policy) || self.at >= vma.end {
                 self.index += 1;
                 self.at = 0;
                 continue;
@@ -136,13 +147,29 @@ impl<'a> Selector<'a> {
             .any(|other| other.kind == vma_kind::SEGMENT && other.ino == vma.ino && start(other) < start(vma))
     }
 
+    fn part_of(&self, vma: &VmaSlot, policy: Policy) -> Part {
+        const NOT_FORKED: u64 = vma_flag::MADV_DONTFORK
+            | vma_flag::MADV_WIPEONFORK
+            | vma_flag::HUGETLB
+            | vma_flag::DEVICE
+            | vma_flag::USERFAULT;
+        // A page of a file that the program has not changed is the file's, which somebody may write to.
+        let data_file = vma.kind == vma_kind::FILE_GONE
+            || vma.kind == vma_kind::FILE_PRIVATE && policy == Policy::All && !self.has_code(vma);
+        let shared = matches!(vma.kind, vma_kind::ANON_SHARED | vma_kind::SEGMENT | vma_kind::FILE_SHARED);
+        if shared || data_file || vma.flags & NOT_FORKED != 0 { Part::Shared } else { Part::Private }
+    }
+
+    /// Whether a mapping is of a file that has an executable mapping, too.
+    fn has_code(&self, vma: &VmaSlot) -> bool {
+        self.vmas
+            .iter()
+            .any(|other| other.prot & process::PROT_EXEC != 0 && other.name(self.names) == vma.name(self.names))
+    }
+
     /// Code and small data files are kept whole.
     fn keeps_clean_pages(&self, vma: &VmaSlot) -> bool {
-        vma.len() <= LARGE_DATA_FILE
-            || self
-                .vmas
-                .iter()
-                .any(|other| other.prot & process::PROT_EXEC != 0 && other.name(self.names) == vma.name(self.names))
+        vma.len() <= LARGE_DATA_FILE || self.has_code(vma)
     }
 
     /// Adds pages to the batch; joins them with the last run where they continue it. Returns how

@@ -99,9 +99,6 @@ impl<'a> VmaTable<'a> {
         let mut cursor = Cursor(line);
         let start = cursor.until(b'-').and_then(parse_hex).ok_or_else(bad)? as usize;
         let end = parse_hex(cursor.word()).ok_or_else(bad)? as usize;
-        if start >= skip.0 && end <= skip.1 {
-            return Ok(false);
-        }
         let perms = cursor.word();
         let offset = parse_hex(cursor.word()).ok_or_else(bad)?;
         let mut dev = Cursor(cursor.word());
@@ -130,13 +127,21 @@ impl<'a> VmaTable<'a> {
             name_len,
             ..VmaSlot::default()
         };
+        // The checkpoint's own memory may be merged with a neighbour on either side.
+        let (below, above) = (start.max(skip.1), end.min(skip.0));
+        let parts =
+            if start >= skip.1 || end <= skip.0 { [(start, end), (0, 0)] } else { [(start, above), (below, end)] };
         let count = self.slots.len();
-        *self
-            .slots
-            .get_mut(self.len)
-            .ok_or_else(|| refuse!(Errno::ENOMEM, "the program has more than {count} mappings"))? = slot;
-        self.len += 1;
-        Ok(true)
+        let before = self.len;
+        for (start, end) in parts.into_iter().filter(|(start, end)| start < end) {
+            *self
+                .slots
+                .get_mut(self.len)
+                .ok_or_else(|| refuse!(Errno::ENOMEM, "the program has more than {count} mappings"))? =
+                VmaSlot { start, end, ..slot };
+            self.len += 1;
+        }
+        Ok(self.len > before)
     }
 
     fn attribute(&mut self, line: &[u8]) {

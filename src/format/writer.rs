@@ -99,6 +99,12 @@ impl<'a, S: Sink> Writer<'a, S> {
         }
     }
 
+    /// Hands on all that is held back, memory included.
+    pub fn sync(&mut self) -> Result<(), WriteError<S::Error>> {
+        self.flush()?;
+        self.sink.write(&[]).map_err(WriteError::Sink)
+    }
+
     fn flush(&mut self) -> Result<(), WriteError<S::Error>> {
         if self.open != 0 {
             return Err(WriteError::Sequence { kind: self.open });

@@ -6,17 +6,18 @@
 use super::requests::Waiting;
 use super::status::{self, Newest, State};
 use super::trigger::Request;
+use super::writer::{self, Role};
 use super::{children, commit, config, lock, period, quiesce};
 use crate::arch::{cpu::Cpu, entry};
 use crate::capture::failure::Failure;
-use crate::capture::scratch::Scratch;
+use crate::capture::scratch::{FdSlot, Scratch};
 use crate::capture::{self, Context, Summary, task::Library};
 use crate::control::{REPLY_MAGIC, REPLY_TEXT, Reply, reply_address, status as reply_status};
 use crate::format::task::RestartInfo;
 use crate::interpose::guard;
 use crate::sys::log::{Level, log};
 use crate::sys::text::Bytes;
-use crate::sys::{Text, process};
+use crate::sys::{Errno, Text, process};
 use core::sync::atomic::{AtomicU32, Ordering};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
@@ -30,6 +31,8 @@ pub struct Written {
     pub generation: u32,
     pub path: Text<4400>,
     pub summary: Summary,
+    /// How long the program stood still; none if it still does.
+    pub pause_ns: Option<u64>,
 }
 
 /// Serves a request: takes the checkpoint, answers, and stops the program if that was asked for.
@@ -55,17 +58,10 @@ fn answer(config: &mut config::Config, request: &mut Request, scratch: &mut Scra
         }
         send(request, &Waiting::new(), &mut empty_reply(reply_status::PROGRESS), b"");
     }
+    let _ = writer::collect(config, true);
     let mut waiting = Waiting::new();
     match take(config, request, &mut waiting, scratch) {
-        Ok(written) => {
-            let ms = (process::now() - request.started) / 1_000_000;
-            log!(
-                Info,
-                "generation {} written to {} ({} bytes, {ms} ms)",
-                written.generation,
-                Bytes(written.path.as_bytes()),
-                written.summary.bytes
-            );
+        Ok(Taken::Written(written)) => {
             if request.by_call {
                 request.frame.set_eax(written.generation);
             }
@@ -74,6 +70,13 @@ fn answer(config: &mut config::Config, request: &mut Request, scratch: &mut Scra
                 process::exit_group(config.stop_code as i32);
             }
         }
+        // Who called it wants to know that it is committed; the others hear it from the writer.
+        Ok(Taken::Begun) if request.by_call => match writer::collect(config, true) {
+            Some(Err(errno)) => request.frame.set_eax((-errno.0) as u32),
+            Some(Ok(generation)) => request.frame.set_eax(generation),
+            None => {}
+        },
+        Ok(Taken::Begun) => {}
         Err(failure) => {
             // Who has got an answer finds the status as the answer says.
             status::tell(config, &State::Failed(failure.text.as_bytes()));
@@ -82,27 +85,55 @@ fn answer(config: &mut config::Config, request: &mut Request, scratch: &mut Scra
     }
 }
 
+/// How far a checkpoint has come.
+enum Taken {
+    Written(Written),
+    /// The writer is at it.
+    Begun,
+}
+
 fn take(
     config: &mut config::Config,
     request: &mut Request,
     waiting: &mut Waiting,
     scratch: &mut Scratch,
-) -> Result<Written, Failure> {
+) -> Result<Taken, Failure> {
     waiting.collect(config);
     let ignored_children = children::check(config.ignore_children, scratch.text)?;
     let dumpable = quiesce::Dumpable::ensure();
     let quiesced = quiesce::Quiesced::stop(request.frame, config.triggers | config.stops, scratch)?;
     lock::ensure(config)?;
     let target = commit::Target::open(config, scratch.lines)?;
+    config.cpu.get_or_insert_with(Cpu::detect);
     // What the image holds of this library is the state after a restart: committed, not busy.
     let before = config.generation;
     config.generation = target.generation;
     config::GENERATION.store(target.generation, Ordering::Relaxed);
     config::end();
-    let result = write(config, request, scratch, &target, &quiesced, ignored_children, dumpable.value)
-        .and_then(|summary| target.commit(config).map(|path| (summary, path)));
+    let mut role = Role::Stopped;
+    let mut pause_ns = 0;
+    let mut fork = |fds: &[FdSlot], resident: u64, buf: &mut [u8]| {
+        // What has come until now is served by this image.
+        waiting.collect(config);
+        if !request.stop && !waiting.stop {
+            role = writer::start(config, fds, resident, buf);
+            pause_ns = process::now() - request.started;
+        }
+        !matches!(role, Role::Program(_))
+    };
+    let result = write(config, request, scratch, &target, &quiesced, ignored_children, dumpable.value, &mut fork);
+    if let Role::Writer(program) = role {
+        finish_as_writer(config, request, waiting, scratch, &target, result, program, pause_ns);
+    }
     config::BUSY.store(process::getpid(), Ordering::Relaxed);
-    match result {
+    if let (Role::Program(pid), Ok(summary)) = (role, &result) {
+        config.generation = before;
+        config::GENERATION.store(before, Ordering::Relaxed);
+        config.period.learn(pause_ns);
+        writer::begin(config, pid, newest(target.generation, summary, pause_ns, pause_ns));
+        return Ok(Taken::Begun);
+    }
+    match result.and_then(|summary| target.commit(config).map(|path| (summary, path))) {
         Ok((summary, path)) => {
             // The program has stood still since: what has come meanwhile is served by this image.
             waiting.collect(config);
@@ -112,7 +143,7 @@ fn take(
                 core::mem::forget(quiesced);
             }
             target.remove_old(config, scratch.lines);
-            Ok(Written { generation: target.generation, path, summary })
+            Ok(Taken::Written(Written { generation: target.generation, path, summary, pause_ns: None }))
         }
         Err(failure) => {
             config.generation = before;
@@ -123,21 +154,54 @@ fn take(
     }
 }
 
-fn write(
+/// In the writer: makes the image visible, tells everybody, ends.
+fn finish_as_writer(
     config: &mut config::Config,
+    request: &Request,
+    waiting: &Waiting,
+    scratch: &mut Scratch,
+    target: &commit::Target,
+    result: Result<Summary, Failure>,
+    program: u32,
+    pause_ns: u64,
+) -> ! {
+    // A program that has ended may be under way again elsewhere, from an older image.
+    if process::getppid() != program {
+        target.abandon();
+        process::exit_group(Errno::ESRCH.0);
+    }
+    match result.and_then(|summary| target.commit(config).map(|path| (summary, path))) {
+        Ok((summary, path)) => {
+            target.remove_old(config, scratch.lines);
+            let written = Written { generation: target.generation, path, summary, pause_ns: Some(pause_ns) };
+            report_success(config, request, waiting, &written);
+            process::exit_group(0)
+        }
+        Err(failure) => {
+            target.abandon();
+            status::tell(config, &State::Failed(failure.text.as_bytes()));
+            report_failure(request, waiting, &failure);
+            process::exit_group(failure.errno.0.clamp(1, 255))
+        }
+    }
+}
+
+fn write(
+    config: &config::Config,
     request: &Request,
     scratch: &mut Scratch,
     target: &commit::Target,
     quiesced: &quiesce::Quiesced,
     ignored_children: u32,
     dumpable: u32,
+    fork: capture::Fork<'_>,
 ) -> Result<Summary, Failure> {
     // Those that the program uses itself are saved with its others.
     let own_signals = (config.triggers | config.stops) & !guard::shared();
     quiesced.prepare_waits();
     let pending = quiesced.note_pending(scratch.pending, own_signals, scratch.lines)?;
     let own_fds = [config.lock_fd, target.dir_fd(), target.image_fd()];
-    let cpu = config.cpu.get_or_insert_with(Cpu::detect).clone();
+    let cpu = config.cpu.clone().unwrap_or_else(Cpu::detect);
     let context = Context {
         threads: quiesced.threads(),
         pending,
@@ -167,7 +231,7 @@ fn write(
         asked_by: request.token.map(reply_address),
         began: request.started,
     };
-    capture::capture(&context, scratch)
+    capture::capture(&context, scratch, fork)
 }
 
 /// After a restart: the directory, the name and the lock are those that the restart found.
@@ -217,7 +281,9 @@ fn send(request: &Request, waiting: &Waiting, reply: &mut Reply, text: &[u8]) {
     }
     reply.text_len = U32::new(text.len() as u32);
     let took = process::now() - request.started;
-    reply.pause_ns = U64::new(took);
+    if reply.pause_ns.get() == 0 {
+        reply.pause_ns = U64::new(took);
+    }
     reply.total_ns = U64::new(took);
     for &token in request.token.iter().chain(waiting.tokens()) {
         let address = reply_address(token);
@@ -243,6 +309,11 @@ fn empty_reply(status: u32) -> Reply {
     }
 }
 
+fn newest(generation: u32, summary: &Summary, pause_ns: u64, total_ns: u64) -> Newest {
+    let time = process::clock(process::CLOCK_REALTIME).sec;
+    Newest { generation, time, bytes: summary.bytes, pause_ns, total_ns, notices: summary.notices }
+}
+
 fn report_success(config: &mut config::Config, request: &Request, waiting: &Waiting, written: &Written) {
     let mut reply = empty_reply(reply_status::DONE);
     reply.generation = U32::new(written.generation);
@@ -250,15 +321,19 @@ fn report_success(config: &mut config::Config, request: &Request, waiting: &Wait
     reply.bytes_expected = reply.bytes;
     reply.notices = U32::new(written.summary.notices);
     let took = process::now() - request.started;
-    config.period.learn(took);
-    config.newest = Newest {
-        generation: written.generation,
-        time: process::clock(process::CLOCK_REALTIME).sec,
-        bytes: written.summary.bytes,
-        pause_ns: took,
-        total_ns: took,
-        notices: written.summary.notices,
-    };
+    let pause_ns = written.pause_ns.unwrap_or(took);
+    log!(
+        Info,
+        "generation {} written to {} ({} bytes, {} ms, of which the program stood still for {})",
+        written.generation,
+        Bytes(written.path.as_bytes()),
+        written.summary.bytes,
+        took / 1_000_000,
+        pause_ns / 1_000_000
+    );
+    reply.pause_ns = U64::new(pause_ns);
+    config.period.learn(pause_ns);
+    config.newest = newest(written.generation, &written.summary, pause_ns, took);
     status::tell(config, if request.stop { &State::Stopped } else { &State::Running });
     send(request, waiting, &mut reply, written.path.as_bytes());
 }

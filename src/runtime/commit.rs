@@ -37,6 +37,8 @@ impl Target {
         let temporary: Text<300> = text!(".{name}.{generation:06}.ckpt.tmp\0");
         let final_name: Text<300> = text!("{name}.{generation:06}.ckpt\0");
         let path: Text<4400> = text!("{}/{name}.{generation:06}.ckpt", Bytes(config.dir.as_bytes()));
+        // One of a killed program may still have a writer.
+        let _ = fs::unlinkat(dir.0, temporary.as_bytes());
         let flags = fs::O_RDWR | fs::O_CREAT | fs::O_TRUNC | fs::O_CLOEXEC | fs::O_NOFOLLOW;
         let image = fs::openat(dir.0, temporary.as_bytes(), flags, 0o600)
             .map_err(|errno| fail!(errno, "cannot create {}", Bytes(path.as_bytes())))?;
@@ -70,8 +72,14 @@ impl Target {
         }
     }
 
-    /// Removes what was written so far.
+    /// Removes what was written so far, unless it is another's file by now.
     pub fn abandon(&self) {
+        const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+        let own = fs::fstat(self.image.0);
+        let there = fs::statx(self.dir.0, self.temporary.as_bytes(), AT_SYMLINK_NOFOLLOW);
+        if own.is_ok_and(|own| there.is_ok_and(|there| own.ino != there.ino)) {
+            return;
+        }
         let _ = fs::unlinkat(self.dir.0, self.temporary.as_bytes());
     }
 

@@ -45,15 +45,17 @@ pub struct Config {
     pub generation: u32,
     /// For the status file.
     pub newest: Newest,
+    /// The checkpoint that the writer is at.
+    pub begun: Option<super::writer::Begun>,
     pub library: Text<RESTART_DIR_MAX>,
     pub rseq: LibcRseq,
     pub cpu: Option<Cpu>,
 }
 
 impl Config {
-    /// The pid by which others know this process.
+    /// The pid by which others know the program.
     pub fn shown_pid(&self) -> u32 {
-        if self.outside_pid != 0 && self.pid == process::getpid() { self.outside_pid } else { process::getpid() }
+        if self.outside_pid != 0 { self.outside_pid } else { self.pid }
     }
 }
 
@@ -79,6 +81,7 @@ static CONFIG: Shared<Config> = Shared(UnsafeCell::new(Config {
     lock_fd: -1,
     generation: 0,
     newest: Newest::NONE,
+    begun: None,
     library: Text::new(),
     rseq: LibcRseq { offset: 0, len: 0, sig: 0 },
     cpu: None,

@@ -14,4 +14,5 @@ pub mod startup;
 pub mod status;
 pub mod takeover;
 pub mod trigger;
+pub mod writer;
 pub mod young_daly;

@@ -133,7 +133,7 @@ impl Saver<'_, '_, '_> {
 
 /// Reads the descriptor table and writes it.
 ///
-/// `own` are the library's descriptors, which are not the program's.
+/// `own` are the library's descriptors, which are not the program's. Returns how many there are in `fds`.
 pub fn capture_files(
     stream: &mut Stream<'_>,
     fds: &mut [FdSlot],
@@ -144,7 +144,7 @@ pub fn capture_files(
     notices: &mut Notices<'_>,
     buf: &mut [u8],
     large_buf: &mut [u8],
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     let count = list_fds(fds, own, buf)?;
     let fds = fds.get_mut(..count).unwrap_or(&mut []);
     // Numbers come in any order from a large table; records are ordered.
@@ -172,7 +172,7 @@ pub fn capture_files(
         };
         stream.record(kind::FD, 0, &fd, &[])?;
     }
-    Ok(())
+    Ok(count)
 }
 
 fn list_fds(fds: &mut [FdSlot], own: &[i32], buf: &mut [u8]) -> Result<usize, Failure> {
