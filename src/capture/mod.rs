@@ -119,11 +119,6 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
     let looks = scratch.looks.get(..looks).unwrap_or(&[]);
     threads::capture_threads(&mut stream, context.threads, looks, context.rseq, context.cpu, scratch.text)?;
 
-    // Space that is reserved beforehand is written faster. What is too much is cut off at the end.
-    if resident >= RESERVE_FROM {
-        // An estimate: zero pages are not written, so that a disk too full for it may still do.
-        let _ = crate::sys::fs::fallocate(context.image_fd, resident);
-    }
     // What the program could change behind the back of a fork, or a fork does not see, comes first.
     for part in [Part::Shared, Part::Private] {
         if part == Part::Private {
@@ -133,6 +128,11 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
             ipc::keep_from_fork(table.as_slice(), false);
             if !goes_on {
                 return Ok(Summary { bytes: 0, notices: notices.count });
+            }
+            // Space that is reserved beforehand is written faster. What is too much is cut off at the end.
+            if resident >= RESERVE_FROM {
+                // An estimate: zero pages are not written, so that a disk too full for it may still do.
+                let _ = crate::sys::fs::fallocate(context.image_fd, resident);
             }
         }
         let vmas = table.as_slice();

@@ -1,7 +1,6 @@
 //! [SIGNAL] Writes the chosen pages straight from the program's memory.
 //!
-//! Kept apart from the choice and from stopping the program, so that it can move into a forked
-//! child.
+//! Runs in the stopped program for shared memory, in a fork of it for private memory.
 #![allow(unsafe_code)] // Makes slices of the program's memory.
 
 use super::Stream;

@@ -1,11 +1,11 @@
 //! Memory: contents, mappings, what costs nothing.
 
-use crate::common::{Job, Spec, assert_refused, is_root};
+use crate::common::{Job, Spec, assert_refused, is_root, kill, wait_until};
 
 cycles! {
     heap, mmap_private, mmap_zero, mmap_file_private, mmap_file_deleted, mmap_file_shared,
     mmap_anon_shared, mmap_memfd,
-    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, sysv_ipc,
+    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, sysv_ipc, writer_snapshot,
 }
 
 /// Untouched pages and pages full of zeros are not in the image: mmap_zero has 1152 MB of address
@@ -129,4 +129,39 @@ fn sysv_memory_of_others() {
     // SAFETY: as above.
     assert_eq!(unsafe { libc::shmdt(at) }, 0);
     remove_ipc([keyed, sem, queue, 0, private]);
+}
+
+/// The program goes on long before the image is on the disk.
+#[test]
+fn pause_is_a_part() {
+    let Some(mut job) = Spec::directory_last("memory_fill").arg("200").arg("dense").start() else { return };
+    let answer = job.selfckpt(&["checkpoint", "--json", &job.pid().to_string()]);
+    let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let number = |name: &str| -> u64 {
+        let after = text.split(&format!("\"{name}\":")).nth(1).unwrap_or_else(|| panic!("no {name} in {text}"));
+        after.split([',', '}']).next().and_then(|digits| digits.trim().parse().ok()).expect("a number")
+    };
+    let (pause, total) = (number("pause_ns"), number("total_ns"));
+    assert!(pause > 0 && pause * 2 < total, "it stood still for {pause} of {total} ns");
+    job.sigkill();
+    job.restart();
+    job.end("after a restart");
+}
+
+/// Killed while the image is being written: that one is not there, the one before it is.
+#[test]
+fn killed_while_writing() {
+    let Some(mut job) = Spec::directory_last("memory_fill").arg("300").arg("dense").start() else { return };
+    job.checkpoint();
+    assert!(kill(job.pid(), libc::SIGUSR2));
+    let temporary = job.path("images/.memory_fill.000002.ckpt.tmp");
+    // The writer is a child of the program.
+    let children = format!("/proc/{0}/task/{0}/children", job.pid());
+    let begun = wait_until(|| std::fs::read(&children).ok().filter(|pids| !pids.is_empty()));
+    begun.expect("a writer has been forked");
+    job.sigkill();
+    wait_until(|| (!temporary.exists()).then_some(())).expect("what was begun is removed");
+    assert_eq!(job.list_images().len(), 1);
+    job.restart();
+    job.end("after a restart from the first image");
 }
