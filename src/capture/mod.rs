@@ -113,8 +113,14 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
     )?;
     signals::capture_signals(&mut stream, scratch.pending, context.pending, context.own_signals, scratch.lines)?;
     let leader = crate::sys::process::gettid();
-    let (looks, watched) =
-        threads::look_at_threads(context.threads, leader, scratch.looks, scratch.helper_stack_top, &mut notices);
+    let (looks, watched) = threads::look_at_threads(
+        context.threads,
+        leader,
+        scratch.looks,
+        scratch.helper_stack_top,
+        context.rseq,
+        &mut notices,
+    );
     threads::note_what_is_unshared(context.threads, &mut notices);
     let looks = scratch.looks.get(..looks).unwrap_or(&[]);
     threads::capture_threads(&mut stream, context.threads, looks, context.rseq, context.cpu, scratch.text)?;

@@ -55,8 +55,8 @@ pub struct Selector<'a> {
     scan: bool,
     /// Names of the mappings.
     names: &'a [u8],
-    /// Pages that the program watches by debug registers; 0 for none.
-    watched: [usize; 4],
+    /// Pages that the program watches by debug registers, and last the one that the kernel writes to; 0 for none.
+    watched: [usize; 5],
     guards: &'a [GuardRange],
     part: Part,
 }
@@ -72,7 +72,7 @@ impl<'a> Selector<'a> {
         vmas: &'a [VmaSlot],
         names: &'a [u8],
         regions: &'a mut [PageRegion],
-        watched: [usize; 4],
+        watched: [usize; 5],
         guards: &'a [GuardRange],
         part: Part,
     ) -> Result<Self, Failure> {
@@ -108,14 +108,20 @@ impl<'a> Selector<'a> {
         Ok(batch)
     }
 
-    /// Whether looking at a page in the handler would set off a watchpoint of the program.
-    fn is_watched(&self, page: usize) -> bool {
-        page != 0 && self.watched.contains(&page)
+    /// Pages that must not be looked at in the handler: it would set off a watchpoint of the program.
+    fn watchpoints(&self) -> impl Iterator<Item = usize> + '_ {
+        self.watched.iter().copied().take(4).filter(|page| *page != 0)
     }
 
-    /// Whether the handler may read all of `start..end`, which lies in `vma`.
-    pub fn may_read(&self, vma: &VmaSlot, start: usize, end: usize) -> bool {
-        readable(vma) && !self.watched.iter().any(|page| *page != 0 && (start..end).contains(page))
+    /// Whether the handler may look at all of `start..end`, which lies in `vma`.
+    fn may_read(&self, vma: &VmaSlot, start: usize, end: usize) -> bool {
+        readable(vma) && !self.watchpoints().any(|page| (start..end).contains(&page))
+    }
+
+    /// Whether `start..end` can be written from where it lies. What the kernel writes to meanwhile (restartable
+    /// sequences) would not have the checksum that was taken of it.
+    pub fn is_steady(&self, vma: &VmaSlot, start: usize, end: usize) -> bool {
+        self.may_read(vma, start, end) && !self.watched.iter().skip(4).any(|page| (start..end).contains(page))
     }
 
     fn policy(&self, vma: &VmaSlot) -> Policy {
@@ -303,7 +309,7 @@ impl<'a> Selector<'a> {
             // What is not there must not be looked at: it would come into being.
             let wanted = resident
                 && !is_guarded(self.guards, self.at)
-                && !(readable(vma) && !self.is_watched(self.at) && is_zero_page(self.at));
+                && !(readable(vma) && !self.watchpoints().any(|page| page == self.at) && is_zero_page(self.at));
             if wanted && self.push(self.at, 1, runs, batch) == 0 {
                 return Ok(());
             }

@@ -223,8 +223,9 @@ pub fn look_at_threads(
     leader: u32,
     looks: &mut [Look],
     helper_stack_top: usize,
+    libc: LibcRseq,
     notices: &mut Notices<'_>,
-) -> (usize, [usize; 4]) {
+) -> (usize, [usize; 5]) {
     let mut count = 0;
     for slot in threads.iter().filter(|slot| slot.state().is_some()) {
         if let Some(look) = looks.get_mut(count) {
@@ -252,7 +253,13 @@ pub fn look_at_threads(
         );
     }
     let own = looks.iter().find(|look| look.tid == leader).and_then(|look| look.found.ok());
-    (count, own.map_or([0; 4], |own| own.debug.address.map(|address| address as usize & !4095)))
+    let [a, b, c, d] = own.map_or([0; 4], |own| own.debug.address.map(|address| address as usize & !4095));
+    // The kernel writes there whenever the leader moves to another processor.
+    let first = crate::arch::tls::first_entry();
+    let of_libc = threads.iter().find(|slot| slot.tid() == leader).and_then(ThreadSlot::state);
+    let of_libc = of_libc.map_or(0, |state| state.rseq_of_libc(libc, first).addr);
+    let rseq = own.and_then(|own| own.rseq).map_or(of_libc, |(addr, ..)| addr as usize);
+    (count, [a, b, c, d, rseq & !4095])
 }
 
 /// What threads usually share, and a thread may have taken for its own: a restart makes all threads share what the

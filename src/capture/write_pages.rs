@@ -33,7 +33,7 @@ pub fn write_pages(
         for run in chosen {
             let start = run.addr.get() as usize;
             let len = run.pages.get() as usize * 4096;
-            if vma_of(vmas, start).is_some_and(|vma| selector.may_read(vma, start, start + len)) {
+            if vma_of(vmas, start).is_some_and(|vma| selector.is_steady(vma, start, start + len)) {
                 write_directly(stream, start, len)?;
             } else {
                 let fd = match &memory {
@@ -70,7 +70,7 @@ fn write_directly(stream: &mut Stream<'_>, start: usize, len: usize) -> Result<(
     Ok(())
 }
 
-/// Pages that may not be read (PROT_NONE, execute only, a protection key) by way of the kernel,
+/// Pages that may not be read (PROT_NONE, execute only, a protection key) or do not stand still, by way of the kernel,
 /// which leaves the mapping as it is.
 fn write_copied(stream: &mut Stream<'_>, mem: i32, start: usize, len: usize, bounce: &mut [u8]) -> Result<(), Failure> {
     let mut done = 0;
