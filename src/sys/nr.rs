@@ -70,6 +70,7 @@ pub const SET_TID_ADDRESS: u32 = 258;
 pub const TIMER_CREATE: u32 = 259;
 pub const TIMER_SETTIME: u32 = 260;
 pub const TGKILL: u32 = 270;
+pub const MQ_GETSETATTR: u32 = 282;
 pub const WAITID: u32 = 284;
 pub const OPENAT: u32 = 295;
 pub const UNLINKAT: u32 = 301;

@@ -307,6 +307,9 @@ fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> R
 
 /// What the description is, as the first family says that knows it.
 fn classify(subject: &mut Subject<'_>) -> u32 {
+    if fs::is_message_queue(subject.slot.fd) {
+        return file_kind::CLOSED_PEER;
+    }
     event::classify(subject)
         .or_else(|| regular::classify(subject))
         .or_else(|| device::classify(subject))
