@@ -2,6 +2,7 @@
 //! the two instructions that a restart ends with.
 #![allow(unsafe_code)] // Hands control to assembly; each function names what it demands.
 
+use super::resume::Resume;
 use crate::format::task::RestartInfo;
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -95,6 +96,56 @@ global_asm!(
     "int 0x80",
     "ud2",
     ".size selfckpt_leave, . - selfckpt_leave",
+    // A wait that a checkpoint has interrupted goes on for the time that was left: esp is the address of a
+    // `Resume`. A signal that comes here pushes its frame below, and an EINTR of its own reaches the program.
+    ".globl selfckpt_resume",
+    ".hidden selfckpt_resume",
+    ".globl selfckpt_resumed",
+    ".hidden selfckpt_resumed",
+    ".type selfckpt_resume, @function",
+    "selfckpt_resume:",
+    "mov eax, {clock_gettime64}",
+    "mov ebx, [esp + {clock}]",
+    "lea ecx, [esp + {start}]",
+    "int 0x80",
+    "cmp dword ptr [esp + {absolute}], 0",
+    "je 3f",
+    "mov eax, [esp + {left}]",
+    "add eax, [esp + {start}]",
+    "mov ecx, [esp + {left} + 4]",
+    "add ecx, [esp + {start} + 8]",
+    "cmp ecx, 1000000000",
+    "jb 2f",
+    "sub ecx, 1000000000",
+    "inc eax",
+    "2:",
+    "mov [esp + {time64}], eax",
+    "mov [esp + {time64} + 8], ecx",
+    "mov [esp + {time32}], eax",
+    "mov [esp + {time32} + 4], ecx",
+    "3:",
+    "mov eax, [esp + {resume_nr}]",
+    "mov ebx, [esp + {args}]",
+    "mov ecx, [esp + {args} + 4]",
+    "mov edx, [esp + {args} + 8]",
+    "mov esi, [esp + {args} + 12]",
+    "mov edi, [esp + {args} + 16]",
+    "mov ebp, [esp + {args} + 20]",
+    "int 0x80",
+    "selfckpt_resumed:",
+    // The address to go on at moves to just below the program's stack, so that one instruction takes both back.
+    "mov ebx, [esp + {return_at}]",
+    "mov ecx, [esp + {ip}]",
+    "mov [ebx], ecx",
+    "mov ebx, [esp + {saved}]",
+    "mov ecx, [esp + {saved} + 4]",
+    "mov edx, [esp + {saved} + 8]",
+    "mov esi, [esp + {saved} + 12]",
+    "mov edi, [esp + {saved} + 16]",
+    "mov ebp, [esp + {saved} + 20]",
+    "mov esp, [esp + {return_at}]",
+    "ret",
+    ".size selfckpt_resume, . - selfckpt_resume",
     // (top, function, argument): calls function(argument) on the stack that ends at `top`.
     ".globl selfckpt_call_on_stack",
     ".hidden selfckpt_call_on_stack",
@@ -161,6 +212,18 @@ global_asm!(
     gate = const offset_of!(RestartInfo, gate),
     waiting = const offset_of!(RestartInfo, waiting),
     rt_sigreturn = const crate::sys::nr::RT_SIGRETURN,
+    clock_gettime64 = const crate::sys::nr::CLOCK_GETTIME64,
+    clock = const offset_of!(Resume, clock),
+    start = const offset_of!(Resume, start),
+    absolute = const offset_of!(Resume, absolute),
+    left = const offset_of!(Resume, left),
+    time64 = const offset_of!(Resume, time64),
+    time32 = const offset_of!(Resume, time32),
+    resume_nr = const offset_of!(Resume, nr),
+    args = const offset_of!(Resume, args),
+    return_at = const offset_of!(Resume, return_at),
+    ip = const offset_of!(Resume, ip),
+    saved = const offset_of!(Resume, saved),
     clone = const crate::sys::nr::CLONE,
     exit = const crate::sys::nr::EXIT,
 );
@@ -170,6 +233,8 @@ unsafe extern "C" {
     fn selfckpt_stop_entry();
     fn selfckpt_sigreturn();
     fn selfckpt_leave();
+    fn selfckpt_resume();
+    fn selfckpt_resumed();
     fn selfckpt_call_on_stack(top: usize, function: extern "C" fn(usize), argument: usize);
     fn selfckpt_clone(flags: u32, top: usize, function: extern "C" fn(usize) -> i32, argument: usize) -> i32;
 }
@@ -192,6 +257,11 @@ pub fn sigreturn() -> usize {
 /// Address of the last step of a restart.
 pub fn leave() -> usize {
     selfckpt_leave as usize
+}
+
+/// Addresses of the code that goes on with a wait, and of the instruction behind its system call.
+pub fn resume() -> (usize, usize) {
+    (selfckpt_resume as usize, selfckpt_resumed as usize)
 }
 
 /// Base of the thread's TLS segment: the first word of it is its own address.

@@ -7,11 +7,12 @@
 use super::Stream;
 use super::failure::Failure;
 use super::notices::{Notices, notice};
+use super::waits;
 use crate::arch::cpu::Cpu as HostCpu;
 use crate::arch::debug_registers::{DebugRegisters, Look, Traced};
-use crate::arch::{debug_registers, frame, tls};
-use crate::format::thread::{Cpu, Thread, TlsEntry, flag};
-use crate::format::{kind, notice::code};
+use crate::arch::{debug_registers, entry, frame, resume, tls};
+use crate::format::thread::{Cpu, RestartBlock, Thread, TlsEntry, flag};
+use crate::format::{FLAG_OPTIONAL, kind, notice::code};
 use crate::sys::text::{Bytes, text};
 use crate::sys::{Errno, Text, process};
 use core::cell::UnsafeCell;
@@ -56,7 +57,7 @@ impl Frame {
     }
 
     /// Bytes from the start of the frame to the end of its floating-point state.
-    fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         let fpstate = self.fpstate();
         let end = if fpstate.is_empty() {
             self.start() + frame::FRAME_SIZE
@@ -153,6 +154,8 @@ pub struct ThreadState {
     pub wait: u32,
     pub number: u32,
     pub rewound: bool,
+    /// The rest of a wait with a time limit.
+    pub rest: waits::Rest,
     /// Signals that are requests to the library and interrupt nothing.
     pub own: u64,
 }
@@ -355,6 +358,7 @@ fn capture_thread(
     ldt: &mut Option<&mut [u8]>,
 ) -> Result<(), Failure> {
     let stopped = state.frame();
+    let rest = Some(&state.rest).filter(|rest| rest.is_kept);
     let rseq = match traced.and_then(|traced| traced.rseq) {
         Some((addr, len, sig)) => Rseq { addr: addr as usize, len, sig },
         None => libc_rseq,
@@ -380,7 +384,7 @@ fn capture_thread(
         rseq_len: U32::new(rseq.len),
         rseq_sig: U32::new(rseq.sig),
         frame_addr: U64::new(stopped.start() as u64),
-        frame_size: U32::new(stopped.size() as u32),
+        frame_size: U32::new(rest.map_or(stopped.size() as u32, |rest| rest.frame_end - stopped.start() as u32)),
         reserved2: U32::new(0),
         name: state.name,
     };
@@ -409,6 +413,15 @@ fn capture_thread(
     stream.record(kind::CPU, 0, &regs, &[])?;
     if !fpstate.is_empty() {
         capture_fpu(stream, fpstate, cpu)?;
+    }
+    if let Some(rest) = rest {
+        let block = RestartBlock {
+            nr: U32::new(state.number),
+            resume_size: U32::new(size_of::<resume::Resume>() as u32),
+            left: U64::new(rest.left),
+            resume: U64::new(entry::resume().0 as u64),
+        };
+        stream.record(kind::RESTART_BLOCK, FLAG_OPTIONAL, &block, &[])?;
     }
     Ok(())
 }

@@ -2,11 +2,15 @@
 //! again, so that the program sees nothing of it.
 //!
 //! Only what is certain: the number of the call must be proven, and doing the same call again must be right.
-//! A wait for a relative time whose rest the kernel has not written into its argument would take its whole
-//! time again, for ever under a short period of checkpoints; those end with EINTR.
+//! A wait with a time limit goes on in the library's own code (`selfckpt_resume`) with what is left. Where the
+//! kernel does not tell when such a wait began, it has its whole time once more, counted from the first
+//! checkpoint; later ones know the start.
+#![allow(unsafe_code)] // Reads and writes what lies at the stack pointer of `selfckpt_resume`.
 
 use super::threads::{Frame, ThreadState, WaitedCall};
+use crate::arch::entry;
 use crate::arch::frame::{self, uc};
+use crate::arch::resume::{Interrupted, LONGEST, Place, Resume, Timeout, timeout};
 use crate::sys::log::log;
 use crate::sys::{Errno, fs, process};
 
@@ -17,19 +21,41 @@ pub mod wait {
     pub const NONE: u32 = 1;
     /// Can be done again, also after a restart.
     pub const AGAIN: u32 = 2;
-    /// Until a moment on a clock of this boot: can be done again by this process.
+    /// Until a moment on a clock of this boot: can be done again by this process; a restart needs the rest.
     pub const AGAIN_HERE: u32 = 3;
+    /// Goes on for the rest of its time.
+    pub const REST: u32 = 4;
+}
+
+/// The rest of a wait. Zero in a fresh [`ThreadState`].
+#[derive(Clone, Copy, Default)]
+pub struct Rest {
+    /// Nanoseconds that were left when CLOCK_MONOTONIC was `seen`.
+    pub left: u64,
+    seen: u64,
+    /// Where the [`Resume`] lies: below everything that the program uses. 0: there is no place for one.
+    place: u32,
+    /// End of the stack memory that a restart may use.
+    pub frame_end: u32,
+    /// It is in the image.
+    pub is_kept: bool,
 }
 
 const EINTR: u32 = (-4i32) as u32;
 /// `int 0x80`.
 const INT80: [u8; 2] = [0xcd, 0x80];
+const SECOND: u64 = 1_000_000_000;
 
 /// Before the registers are written into the image.
 pub fn prepare(state: &mut ThreadState, leader: bool) {
     look(state, leader);
-    if state.wait == wait::AGAIN && !is_interrupted(state.frame(), state.pending, state.own) {
-        issue_again(state);
+    if is_interrupted(state.frame(), state.pending, state.own) {
+        return;
+    }
+    match state.wait {
+        wait::AGAIN => issue_again(state),
+        wait::AGAIN_HERE | wait::REST => state.rest.is_kept = state.rest.place != 0,
+        _ => (),
     }
 }
 
@@ -37,13 +63,12 @@ pub fn prepare(state: &mut ThreadState, leader: bool) {
 /// meanwhile are not in the image, but interrupt the wait here.
 pub fn settle(state: &mut ThreadState, leader: bool) {
     look(state, leader);
-    if !matches!(state.wait, wait::AGAIN | wait::AGAIN_HERE) {
-        return;
-    }
-    if is_interrupted(state.frame(), process::sigpending(), state.own) {
-        give_eintr(state);
-    } else {
-        issue_again(state);
+    let interrupted = || is_interrupted(state.frame(), process::sigpending(), state.own);
+    match state.wait {
+        wait::AGAIN | wait::AGAIN_HERE if interrupted() => give_eintr(state),
+        wait::AGAIN | wait::AGAIN_HERE => issue_again(state),
+        wait::REST if !interrupted() => wait_for_rest(state),
+        _ => (),
     }
 }
 
@@ -52,18 +77,126 @@ fn look(state: &mut ThreadState, leader: bool) {
         return;
     }
     state.wait = wait::NONE;
+    let (resume, resumed) = entry::resume();
+    if (resume..=resumed).contains(&(register(state.frame(), uc::EIP) as usize)) {
+        leave_resume(state, leader);
+        return;
+    }
     let frame = state.frame();
     if register(frame, uc::EAX) != EINTR {
         return;
     }
     let nr = if leader { prove_number(frame, state.own) } else { told_number(frame, &state.call) };
-    state.wait = nr.map_or(wait::NONE, |nr| can_repeat(nr, arguments(frame)));
-    state.number = nr.unwrap_or(0);
-    match nr {
-        Some(nr) if state.wait == wait::NONE => log!(Debug, "the system call {nr} ends with EINTR"),
-        None => log!(Debug, "a system call ends with EINTR: its number cannot be proven"),
-        _ => (),
+    let Some(nr) = nr else {
+        log!(Debug, "a system call ends with EINTR: its number cannot be proven");
+        return;
+    };
+    state.number = nr;
+    state.wait = can_repeat(nr, arguments(frame));
+    if matches!(state.wait, wait::REST | wait::AGAIN_HERE) {
+        let found = timeout(nr, arguments(frame)).and_then(|timeout| measure_rest(frame, &timeout));
+        match found {
+            Some(rest) => state.rest = rest,
+            None if state.wait == wait::REST => state.wait = wait::NONE,
+            None => (),
+        }
     }
+    if state.wait == wait::NONE {
+        log!(Debug, "the system call {nr} ends with EINTR");
+    }
+}
+
+/// How much is left of a wait that the program has begun itself. `None` where that cannot be told, or
+/// where the signal frame lies elsewhere than below the program's stack pointer (on an alternate stack).
+fn measure_rest(frame: Frame, timeout: &Timeout) -> Option<Rest> {
+    const ALIGNMENT: u32 = 256;
+    let args = arguments(frame);
+    let seen = process::now();
+    let mut left = match timeout.place {
+        Place::Milliseconds(at) => u64::from(*args.get(at)?) * 1_000_000,
+        place => read_time(place, args)?,
+    };
+    if timeout.absolute {
+        let now = process::clock(timeout.clock);
+        left = left.saturating_sub(now.sec as u64 * SECOND + now.nsec as u64);
+    } else if let Some(rest) = timeout.rest {
+        // As the kernel has just written it there.
+        let place = if matches!(timeout.place, Place::Time32(_)) { Place::Time32(rest) } else { Place::Time64(rest) };
+        left = read_time(place, args)?;
+    }
+    let frame_end = (frame.start() + frame.size()) as u32;
+    let below = register(frame, uc::ESP).checked_sub(frame_end)?;
+    let place = (frame.start() + Resume::IN_FRAME) as u32;
+    (below <= ALIGNMENT).then_some(Rest { left: left.min(LONGEST), seen, place, frame_end, is_kept: false })
+}
+
+/// A time that an argument points to, nanoseconds.
+fn read_time(place: Place, args: [u32; 6]) -> Option<u64> {
+    let (seconds, nanoseconds) = match place {
+        Place::Time32(at) => {
+            let at = *args.get(at)?;
+            (i64::from(read_word(at)? as i32), read_word(at.checked_add(4)?)?)
+        }
+        Place::Time64(at) => {
+            let at = *args.get(at)?;
+            let (low, high) = (read_word(at)?, read_word(at.checked_add(4)?)?);
+            ((u64::from(low) | (u64::from(high) << 32)) as i64, read_word(at.checked_add(8)?)?)
+        }
+        Place::Milliseconds(_) => return None,
+    };
+    let seconds = u64::try_from(seconds).ok()?.min(LONGEST / SECOND * 4);
+    (u64::from(nanoseconds) < SECOND).then_some(seconds * SECOND + u64::from(nanoseconds))
+}
+
+/// A thread that is already in `selfckpt_resume`, and has no result yet: gives it the program's registers
+/// back, as if the first call had just been interrupted.
+fn leave_resume(state: &mut ThreadState, leader: bool) {
+    let frame = state.frame();
+    let place = register(frame, uc::ESP);
+    // SAFETY: in this code the stack pointer is the address of a `Resume` that `wait_for_rest` or a restart
+    // has put there, and the thread stands still.
+    let resume = unsafe { (place as *const Resume).read_unaligned() };
+    if register(frame, uc::EIP) as usize == entry::resume().1 {
+        let proven =
+            if leader { !may_follow_a_handler(state.own) } else { told_number(frame, &state.call) == Some(resume.nr) };
+        if register(frame, uc::EAX) != EINTR || !proven {
+            return;
+        }
+    }
+    let now = process::clock(resume.clock);
+    let left = resume.left_at(now.sec as u64 * SECOND + now.nsec as u64);
+    state.rest = Rest { left, seen: process::now(), place, frame_end: resume.frame_end, is_kept: false };
+    state.number = resume.nr;
+    state.wait = wait::REST;
+    let registers = [uc::EBX, uc::ECX, uc::EDX, uc::ESI, uc::EDI, uc::EBP];
+    for (at, value) in registers.into_iter().zip(resume.saved) {
+        frame.set_register(at, value);
+    }
+    frame.set_register(uc::EIP, resume.ip);
+    frame.set_register(uc::ESP, resume.return_at.wrapping_add(4));
+    frame.set_register(uc::EAX, EINTR);
+}
+
+/// Sends the thread into `selfckpt_resume`.
+fn wait_for_rest(state: &mut ThreadState) {
+    let frame = state.frame();
+    let args = arguments(frame);
+    let Some(timeout) = timeout(state.number, args) else { return };
+    let rest = &state.rest;
+    let interrupted = Interrupted {
+        nr: state.number,
+        args,
+        ip: register(frame, uc::EIP),
+        sp: register(frame, uc::ESP),
+        frame_end: rest.frame_end,
+        left: rest.left.saturating_sub(process::now().saturating_sub(rest.seen)),
+    };
+    let resume = Resume::compose(&interrupted, &timeout, rest.place);
+    // SAFETY: the place is the siginfo of this frame, which nobody reads any more, or that of an earlier one
+    // where the thread's `Resume` has been since.
+    unsafe { (rest.place as *mut Resume).write_unaligned(resume) };
+    frame.set_register(uc::EIP, entry::resume().0 as u32);
+    frame.set_register(uc::ESP, rest.place);
 }
 
 fn issue_again(state: &mut ThreadState) {
@@ -111,9 +244,11 @@ fn told_number(frame: Frame, call: &WaitedCall) -> Option<u32> {
 }
 
 /// What the same call would do a second time, by number (i386) and arguments.
-fn can_repeat(nr: u32, [b, c, d, si, di, _]: [u32; 6]) -> u32 {
+fn can_repeat(nr: u32, args: [u32; 6]) -> u32 {
     const STICKY_TIMEOUTS: u32 = 0x0400_0000;
-    let again_if = |condition: bool| if condition { wait::AGAIN } else { wait::NONE };
+    let [b, c, d, si, di, _] = args;
+    let else_rest = if timeout(nr, args).is_some_and(|timeout| !timeout.absolute) { wait::REST } else { wait::NONE };
+    let again_if = |condition: bool| if condition { wait::AGAIN } else { else_rest };
     let by_clock = |realtime: bool| if realtime { wait::AGAIN } else { wait::AGAIN_HERE };
     match nr {
         // pause, sigsuspend, rt_sigsuspend; msgsnd, msgrcv
@@ -129,13 +264,13 @@ fn can_repeat(nr: u32, [b, c, d, si, di, _]: [u32; 6]) -> u32 {
         177 | 421 => again_if(d == 0),
         // io_getevents, io_pgetevents
         247 | 385 | 416 => again_if(di == 0),
-        // ipc: SEMOP, MSGSND, MSGRCV
-        117 => again_if(matches!(b & 0xffff, 1 | 11 | 12)),
+        // ipc: SEMOP, MSGSND, MSGRCV; SEMTIMEDOP
+        117 => again_if(matches!(b & 0xffff, 1 | 11 | 12) || b & 0xffff == 4 && args[5] == 0),
         // clock_nanosleep until a moment (TIMER_ABSTIME)
         267 | 407 if c & 1 != 0 => by_clock(b == 0),
         // futex: FUTEX_WAIT_BITSET until a moment, FUTEX_CLOCK_REALTIME
         240 | 422 if c & 0x7f == 9 => by_clock(si == 0 || c & 0x100 != 0),
-        _ => wait::NONE,
+        _ => else_rest,
     }
 }
 
@@ -157,17 +292,20 @@ fn read_word(at: u32) -> Option<u32> {
     Some(u32::from_le_bytes(word))
 }
 
-/// The number from the code around the call, for the thread that nobody could look at beforehand.
-fn prove_number(frame: Frame, own: u64) -> Option<u32> {
-    // With a trigger that waits while another signal's handler runs, the frame may be that of the return
-    // from the handler, and the EINTR the program's own.
-    let masked = (1..=64u32).any(|signal| {
+/// With a trigger that waits while another signal's handler runs, the frame may be that of the return from
+/// the handler, and the EINTR the program's own.
+fn may_follow_a_handler(own: u64) -> bool {
+    (1..=64u32).any(|signal| {
         own & (1 << (signal - 1)) == 0
             && process::sigaction(signal, None).is_ok_and(|action| {
                 action.handler > 1 && own & (u64::from(action.mask[0]) | (u64::from(action.mask[1]) << 32)) != 0
             })
-    });
-    if masked {
+    })
+}
+
+/// The number from the code around the call, for the thread that nobody could look at beforehand.
+fn prove_number(frame: Frame, own: u64) -> Option<u32> {
+    if may_follow_a_handler(own) {
         return None;
     }
     let (eip, esp) = (register(frame, uc::EIP), register(frame, uc::ESP));
@@ -279,11 +417,14 @@ mod tests {
 
     #[test]
     fn relative_times_are_not_repeated() {
-        assert_eq!(can_repeat(168, [0, 0, 2000, 0, 0, 0]), wait::NONE);
+        assert_eq!(can_repeat(168, [0, 0, 2000, 0, 0, 0]), wait::REST);
         assert_eq!(can_repeat(168, [0, 0, u32::MAX, 0, 0, 0]), wait::AGAIN);
-        assert_eq!(can_repeat(407, [1, 0, 0, 0, 0, 0]), wait::NONE);
-        assert_eq!(can_repeat(407, [1, 1, 0, 0, 0, 0]), wait::AGAIN_HERE);
+        assert_eq!(can_repeat(407, [1, 0, 1, 0, 0, 0]), wait::REST);
+        assert_eq!(can_repeat(407, [1, 1, 1, 0, 0, 0]), wait::AGAIN_HERE);
+        assert_eq!(can_repeat(407, [2, 0, 1, 0, 0, 0]), wait::NONE);
         assert_eq!(can_repeat(422, [0, 0x189, 0, 1, 0, 0]), wait::AGAIN);
-        assert_eq!(can_repeat(240, [0, 0x80, 0, 1, 0, 0]), wait::NONE);
+        assert_eq!(can_repeat(240, [0, 0x80, 0, 1, 0, 0]), wait::REST);
+        assert_eq!(can_repeat(117, [4, 0, 0, 0, 0, 1]), wait::REST);
+        assert_eq!(can_repeat(117, [4, 0, 0, 0, 0, 0]), wait::AGAIN);
     }
 }

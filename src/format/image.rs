@@ -8,7 +8,7 @@ use super::notice::Notice;
 use super::reader::{PageData, Record, StoredRun};
 use super::signals::{NSIG, SigAction, SigPending};
 use super::task::{Program, Runtime, Task};
-use super::thread::{Cpu, CpuFpu, FpuComponent, Thread, TlsEntry};
+use super::thread::{Cpu, CpuFpu, FpuComponent, RestartBlock, Thread, TlsEntry};
 use super::{FLAG_OPTIONAL, FormatError, MAGIC_HEAD, ReadAt, Reader, RecordHead, kind};
 use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 
@@ -80,6 +80,7 @@ pub struct ThreadEntry {
     pub tls: Vec<TlsEntry>,
     pub cpu: Cpu,
     pub fpu: Option<Fpu>,
+    pub wait: Option<RestartBlock>,
 }
 
 /// One line of `inspect --records`.
@@ -387,7 +388,7 @@ impl Parts {
                 if tls.len() != thread.ntls.get() as usize {
                     return Err(FormatError::Order { kind: kind::THREAD_TLS, what: "is missing" });
                 }
-                self.threads.push(ThreadEntry { thread, tls, cpu: plain(&record)?, fpu: None });
+                self.threads.push(ThreadEntry { thread, tls, cpu: plain(&record)?, fpu: None, wait: None });
             }
             kind::CPU_FPU => {
                 let head: CpuFpu = fields.take()?;
@@ -409,6 +410,10 @@ impl Parts {
                     _ => return Err(FormatError::Order { kind: record.kind, what: "belongs to no CPU" }),
                 }
             }
+            kind::RESTART_BLOCK => match self.threads.last_mut() {
+                Some(last) if self.open_thread.is_none() => once(&mut last.wait, record.kind, plain(&record)?)?,
+                _ => return Err(FormatError::Order { kind: record.kind, what: "belongs to no CPU" }),
+            },
             kind::TAIL => {}
             _ if record.flags & FLAG_OPTIONAL != 0 => {}
             _ => return Err(FormatError::UnknownRecord { kind: record.kind, offset: record.offset }),

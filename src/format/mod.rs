@@ -79,6 +79,8 @@ pub mod kind {
     pub const CPU_FPU: u32 = 202;
     /// Ours: entries of the local descriptor table.
     pub const LDT: u32 = 203;
+    /// Ours: the rest of a wait.
+    pub const RESTART_BLOCK: u32 = 204;
     /// Ours: an open file description.
     pub const FILE: u32 = 301;
     /// Ours: a descriptor that refers to a FILE.
@@ -118,6 +120,7 @@ pub mod kind {
             THREAD_TLS => "THREAD_TLS",
             CPU_FPU => "CPU_FPU",
             LDT => "LDT",
+            RESTART_BLOCK => "RESTART_BLOCK",
             FILE => "FILE",
             FD => "FD",
             FILE_DATA => "FILE_DATA",

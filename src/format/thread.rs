@@ -113,6 +113,22 @@ pub struct Cpu {
 }
 const _: () = assert!(size_of::<Cpu>() == 256);
 
+/// RESTART_BLOCK: the thread waited in a system call with a time limit, which a restart goes on with for the
+/// time that was left. The registers in CPU are those of a call that a signal has ended (EINTR).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct RestartBlock {
+    /// Number of the system call.
+    pub nr: U32,
+    /// Size of what `resume` finds at its stack pointer.
+    pub resume_size: U32,
+    /// Nanoseconds.
+    pub left: U64,
+    /// Address of the code in the saved library that goes on with the wait.
+    pub resume: U64,
+}
+const _: () = assert!(size_of::<RestartBlock>() == 24);
+
 /// CPU_FPU. `components` [`FpuComponent`]s follow, then their bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

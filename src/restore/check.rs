@@ -4,10 +4,11 @@
 use super::check_files::check_files;
 use super::check_ipc::check_ipc;
 use crate::arch::cpu::Cpu as HostCpu;
+use crate::arch::resume::{self, Resume, Timeout};
 use crate::format::header::{FEATURE_NAMES, component_name};
 use crate::format::image::{Image, ThreadEntry, VmaEntry};
 use crate::format::memory::{vma_flag, vma_kind};
-use crate::format::thread::{SSE_SIZE, TlsEntry, X87_SIZE, desc, flag};
+use crate::format::thread::{Cpu, SSE_SIZE, TlsEntry, X87_SIZE, desc, flag};
 use crate::format::{PAGE, kind};
 
 /// The machine that is to take the image.
@@ -297,8 +298,35 @@ fn check_thread(entry: &ThreadEntry, image: &Image, host: &Host, problems: &mut 
         problems.refuse(kind::THREAD, "frame_addr", frame);
     }
     check_registers(entry, image, problems);
+    check_wait(entry, image, problems);
     check_debug_registers(entry, host, problems);
     check_fpu(entry, host, problems);
+}
+
+/// Arguments of a system call.
+pub fn arguments(cpu: &Cpu) -> [u32; 6] {
+    [cpu.bx, cpu.cx, cpu.dx, cpu.si, cpu.di, cpu.bp].map(|register| register.get() as u32)
+}
+
+/// The time limit of the system call that a thread waited in.
+pub fn timeout_of(entry: &ThreadEntry) -> Option<Timeout> {
+    resume::timeout(entry.wait?.nr.get(), arguments(&entry.cpu))
+}
+
+fn check_wait(entry: &ThreadEntry, image: &Image, problems: &mut Problems) {
+    let Some(block) = entry.wait else { return };
+    if timeout_of(entry).is_none() {
+        problems.refuse(kind::RESTART_BLOCK, "nr", block.nr.get().into());
+    }
+    if block.resume_size.get() as usize != size_of::<Resume>() {
+        problems.refuse(kind::RESTART_BLOCK, "resume_size", block.resume_size.get().into());
+    }
+    if block.left.get() > resume::LONGEST {
+        problems.refuse(kind::RESTART_BLOCK, "left", block.left.get());
+    }
+    if !inside(image, block.resume.get(), 16, EXEC) {
+        problems.refuse(kind::RESTART_BLOCK, "resume", block.resume.get());
+    }
 }
 
 fn check_registers(entry: &ThreadEntry, image: &Image, problems: &mut Problems) {
@@ -463,6 +491,7 @@ fn check_fpu(entry: &ThreadEntry, host: &Host, problems: &mut Problems) {
 mod tests {
     use super::*;
     use crate::format::reader::PageData;
+    use crate::format::thread::RestartBlock;
     use zerocopy::little_endian::{U32, U64};
 
     /// The committed golden image, on the CPU that it says it was taken on.
@@ -536,6 +565,21 @@ mod tests {
         refused(&["CPU", "bx"], |image| image.threads[0].cpu.bx = U64::new(1 << 32));
         refused(&["CPU", "r8"], |image| image.threads[0].cpu.r8 = U64::new(1));
         refused(&["THREAD", "frame_addr"], |image| image.threads[0].thread.frame_addr = U64::new(0x1000));
+        let wait = |nr: u32, left: u64, resume: u64| RestartBlock {
+            nr: U32::new(nr),
+            resume_size: U32::new(size_of::<Resume>() as u32),
+            left: U64::new(left),
+            resume: U64::new(resume),
+        };
+        const NANOSLEEP: u32 = 162;
+        for (field, wait) in [
+            ("nr", wait(1, 1, 0)),
+            ("left", wait(NANOSLEEP, u64::MAX, 0)),
+            ("resume", wait(NANOSLEEP, 1, 0x1000)),
+            ("resume_size", RestartBlock { resume_size: U32::new(1), ..wait(NANOSLEEP, 1, 0) }),
+        ] {
+            refused(&["RESTART_BLOCK", field], |image| image.threads[0].wait = Some(wait));
+        }
         refused(&["RUNTIME", "leave"], |image| image.runtime.leave = U64::new(0x1000));
         refused(&["RUNTIME", "restart_info"], |image| image.runtime.restart_info = U64::new(0x1000));
     }

@@ -2,19 +2,22 @@
 //! the restorer, and all wait in the restored library until the last one is there and the restorer gone.
 
 use super::files::owned_by_threads;
+use super::check;
 use super::plan::Inputs;
 use super::steps::Steps;
 use crate::arch::debug_registers as debug;
 use crate::arch::frame;
 use crate::format::files::owner;
+use crate::arch::resume::{Interrupted, Resume};
 use crate::format::image::ThreadEntry;
 use crate::format::memory::vma_flag;
 use crate::format::task::RestartInfo;
-use crate::format::thread::{desc, flag};
+use crate::format::thread::{Cpu, desc, flag};
 use crate::sys::abi::SS_DISABLE;
 use crate::sys::{fs, nr, process};
 use std::mem::offset_of;
 use zerocopy::IntoBytes;
+use zerocopy::little_endian::U64;
 
 /// What glibc's threads share; the ids and the TLS are set by the thread's own list.
 const CLONE_FLAGS: u32 = 0x100 // CLONE_VM
@@ -179,8 +182,10 @@ fn place_frame(inputs: &Inputs<'_>, entry: &ThreadEntry, altstack: [u32; 3], ste
         return Err(format!("there is no room for a signal frame of {size} bytes below {end:#x} on this CPU"));
     }
     let mut bytes = vec![0; size];
+    let (cpu, resume) = resume_wait(entry, at as u32);
+    bytes[Resume::IN_FRAME..Resume::IN_FRAME + resume.len()].copy_from_slice(&resume);
     let frame_parts = frame::FrameParts {
-        cpu: &entry.cpu,
+        cpu: &cpu,
         sigmask: entry.thread.sigmask.get(),
         fpu: entry.fpu.as_ref().map(|fpu| (fpu.head.mxcsr.get(), parts.as_slice())),
         altstack,
@@ -189,6 +194,28 @@ fn place_frame(inputs: &Inputs<'_>, entry: &ThreadEntry, altstack: [u32; 3], ste
     steps.copy(&bytes, at as u32);
     // rt_sigreturn looks for the frame 4 bytes below the stack pointer.
     Ok(at as u32 + 4)
+}
+
+/// The registers that a thread starts with when its frame lies at `at`, and what goes into the frame for a
+/// wait to go on.
+fn resume_wait(entry: &ThreadEntry, at: u32) -> (Cpu, Vec<u8>) {
+    let mut cpu = entry.cpu;
+    let Some((block, timeout)) = entry.wait.and_then(|block| Some((block, check::timeout_of(entry)?))) else {
+        return (cpu, Vec::new());
+    };
+    let place = at + Resume::IN_FRAME as u32;
+    let interrupted = Interrupted {
+        nr: block.nr.get(),
+        args: check::arguments(&cpu),
+        ip: cpu.ip.get() as u32,
+        sp: cpu.sp.get() as u32,
+        frame_end: (entry.thread.frame_addr.get() + u64::from(entry.thread.frame_size.get())) as u32,
+        left: block.left.get(),
+    };
+    let resume = Resume::compose(&interrupted, &timeout, place);
+    cpu.ip = block.resume;
+    cpu.sp = U64::new(place.into());
+    (cpu, resume.as_bytes().to_vec())
 }
 
 /// Sets the debug registers of the calling thread by a helper process that shares our memory: addresses,

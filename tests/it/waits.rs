@@ -1,6 +1,7 @@
 //! System calls that a checkpoint interrupts and that go on afterwards.
 
 use crate::common::Spec;
+use std::time::{Duration, Instant};
 
 /// Waits of the leader and of another thread, over the whole cycle.
 #[track_caller]
@@ -46,4 +47,103 @@ fn sem_timedwait() {
 #[test]
 fn sleep_until_a_monotonic_moment() {
     cycle("sleep_monotonic", false);
+}
+
+/// How long the waits of wait_rest take.
+const WAIT: Duration = Duration::from_secs(2);
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_millis(1500);
+
+/// Goes on after checkpoints in the middle of a wait, and after a restart that comes 3 s later. Where the
+/// kernel does not tell when a wait began (`later`), the first checkpoint may lengthen it, up to twice its time;
+/// the following ones may not.
+#[track_caller]
+fn rest(call: &str, later: bool, restarts: bool) {
+    let Some(mut job) = Spec::new("wait_rest").arg(call).start() else { return };
+    let lengthened = if later { WAIT } else { Duration::ZERO };
+
+    let round = job.go_without_waiting(false);
+    job.wait_file(&format!("began.{round}"));
+    let began = Instant::now();
+    let result = job.path(&format!("result.{round}"));
+    while !result.exists() && began.elapsed() < WAIT * 4 {
+        std::thread::sleep(Duration::from_millis(300));
+        job.checkpoint();
+    }
+    let took = began.elapsed();
+    assert_eq!(job.result(round), "PASS\n", "{call} with checkpoints");
+    assert!(took < WAIT + lengthened + SLACK, "{call} took {took:?}, with checkpoints");
+    if !restarts {
+        return job.end("at the end");
+    }
+
+    let round = job.go_without_waiting(false);
+    job.wait_file(&format!("began.{round}"));
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_millis(500));
+    job.checkpoint();
+    let image_after = began.elapsed();
+    job.sigkill();
+    std::thread::sleep(Duration::from_secs(3));
+    let restarted = Instant::now();
+    job.restart();
+    assert_eq!(job.result(round), "PASS\n", "{call} after a restart");
+    let took = restarted.elapsed();
+    assert!(took + image_after + Duration::from_millis(20) > WAIT, "{call} waited only {took:?} after {image_after:?}");
+    assert!(took < WAIT + SLACK, "{call} took {took:?} after a restart");
+
+    // A checkpoint of a thread that already waits for the rest, and a restart from it.
+    let round = job.go_without_waiting(false);
+    job.wait_file(&format!("began.{round}"));
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(300));
+        job.checkpoint();
+        job.sigkill();
+        job.restart();
+    }
+    let restarted = Instant::now();
+    assert_eq!(job.result(round), "PASS\n", "{call} after two restarts");
+    assert!(restarted.elapsed() < WAIT + SLACK, "{call} took {:?} after two restarts", restarted.elapsed());
+    job.end("at the end");
+}
+
+/// Several at once: they do little but wait.
+#[track_caller]
+fn rest_of_each(calls: &[&str], later: bool, restarts: bool) {
+    std::thread::scope(|scope| {
+        for call in calls {
+            scope.spawn(move || rest(call, later, restarts));
+        }
+    });
+}
+
+#[test]
+fn rest_of_sleeps() {
+    rest_of_each(&["nanosleep", "nanosleep_same", "sleep", "clock_nanosleep"], false, true);
+}
+
+#[test]
+fn rest_of_monotonic_moments() {
+    rest_of_each(&["sleep_monotonic", "sem_monotonic"], false, true);
+}
+
+#[test]
+fn rest_of_sleeps_that_do_not_tell_it() {
+    rest_of_each(&["nanosleep32", "usleep"], true, true);
+}
+
+#[test]
+fn rest_of_polls() {
+    rest_of_each(&["poll", "epoll_wait", "epoll_pwait2"], true, true);
+}
+
+#[test]
+fn rest_of_futexes_and_signals() {
+    rest_of_each(&["futex", "futex_time64", "sigtimedwait"], true, true);
+}
+
+/// What they wait for does not outlive the process.
+#[test]
+fn rest_of_semaphores_and_io() {
+    rest_of_each(&["semtimedop", "semtimedop_ipc", "io_getevents"], true, false);
 }

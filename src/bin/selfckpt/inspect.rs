@@ -277,6 +277,10 @@ fn thread_page(out: &mut String, entry: &ThreadEntry) {
         decode::eflags(flags),
         c.orig_ax.get()
     );
+    if let Some(wait) = &entry.wait {
+        let (seconds, ns) = (wait.left.get() / 1_000_000_000, wait.left.get() % 1_000_000_000);
+        let _ = writeln!(out, "  waits in system call {}, {seconds}.{ns:09} s left", wait.nr);
+    }
     for (name, value) in [("cs", c.cs), ("ss", c.ss), ("ds", c.ds), ("es", c.es), ("fs", c.fs), ("gs", c.gs)] {
         let _ = writeln!(out, "  {name} {:04x}  {}", value.get(), decode::selector(value.get(), first));
     }

@@ -226,6 +226,7 @@ fn thread(entry: &ThreadEntry) -> Value {
         },
         "frame": { "addr": hex(t.frame_addr.get()), "size": t.frame_size.get() },
         "fpu": entry.fpu.as_ref().map(fpu),
+        "wait": entry.wait.map(|wait| json!({ "nr": wait.nr.get(), "left_ns": wait.left.get() })),
     })
 }
 

@@ -1,0 +1,224 @@
+//! [SIGNAL, NORMAL] Waits with a time limit that go on for what was left of it: which argument holds the
+//! limit, and what the code in the library (`selfckpt_resume`) finds at its stack pointer. Plain code over
+//! numbers.
+
+use core::mem::offset_of;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Where a call takes its time limit from, by number of the argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Milliseconds(usize),
+    /// Pointer to two 32-bit words.
+    Time32(usize),
+    /// Pointer to two 64-bit words.
+    Time64(usize),
+}
+
+/// The time limit of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeout {
+    pub place: Place,
+    /// Clock that the rest is measured on.
+    pub clock: u32,
+    /// A moment on that clock, not a length of time.
+    pub absolute: bool,
+    /// Argument that tells where the kernel leaves the rest of an interrupted sleep.
+    pub rest: Option<usize>,
+}
+
+const MONOTONIC: u32 = 1;
+const BOOTTIME: u32 = 7;
+
+/// The time limit of a call of i386 that can be issued again with another one. `None` where the limit lies
+/// elsewhere (in a socket), is a moment that means the same everywhere (CLOCK_REALTIME), or counts CPU time.
+pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
+    use Place::{Milliseconds, Time32, Time64};
+    let [a, b, c, d, e, f] = args;
+    let relative = |place| Some(Timeout { place, clock: MONOTONIC, absolute: false, rest: None });
+    let found = match nr {
+        // nanosleep
+        162 => sleep(Time32(0), b, 1),
+        // clock_nanosleep: clock, flags (TIMER_ABSTIME), request, rest
+        267 | 407 => {
+            let place = if nr == 267 { Time32(2) } else { Time64(2) };
+            match (b & 1, a) {
+                (0, 0 | MONOTONIC | BOOTTIME) => sleep(place, d, 3),
+                (1, MONOTONIC | BOOTTIME) => Some(Timeout { place, clock: a, absolute: true, rest: None }),
+                _ => None,
+            }
+        }
+        // poll
+        168 if (c as i32) > 0 => relative(Milliseconds(2)),
+        // epoll_wait, epoll_pwait; epoll_pwait2
+        256 | 319 if (d as i32) > 0 => relative(Milliseconds(3)),
+        441 => relative(Time64(3)),
+        // rt_sigtimedwait
+        177 => relative(Time32(2)),
+        421 => relative(Time64(2)),
+        // semtimedop: by ipc, and with a number of its own
+        117 if a & 0xffff == 4 => relative(Time32(5)),
+        420 => relative(Time64(3)),
+        // io_getevents, io_pgetevents
+        247 | 385 => relative(Time32(4)),
+        416 => relative(Time64(4)),
+        // futex
+        240 => futex(Time32(3), b),
+        422 => futex(Time64(3), b),
+        _ => None,
+    };
+    // Without a limit there is none to change.
+    found.filter(|found| match found.place {
+        Milliseconds(_) => true,
+        Time32(at) | Time64(at) => [a, b, c, d, e, f].get(at).is_some_and(|pointer| *pointer != 0),
+    })
+}
+
+fn sleep(place: Place, rest: u32, rest_at: usize) -> Option<Timeout> {
+    Some(Timeout { place, clock: MONOTONIC, absolute: false, rest: (rest != 0).then_some(rest_at) })
+}
+
+/// FUTEX_WAIT takes a length of time; FUTEX_WAIT_BITSET a moment, of CLOCK_REALTIME with a flag.
+fn futex(place: Place, op: u32) -> Option<Timeout> {
+    match (op & 0x7f, op & 0x100) {
+        (0, 0) => Some(Timeout { place, clock: MONOTONIC, absolute: false, rest: None }),
+        (9, 0) => Some(Timeout { place, clock: MONOTONIC, absolute: true, rest: None }),
+        _ => None,
+    }
+}
+
+/// Longest rest that is kept, nanoseconds: a limit of more than 34 years becomes one of 34 years, so that a
+/// moment fits the 32-bit seconds of the old calls.
+pub const LONGEST: u64 = (1 << 30) * SECOND;
+const SECOND: u64 = 1_000_000_000;
+
+/// What `selfckpt_resume` works with: it lies at the stack pointer, below all that the program uses.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Resume {
+    pub nr: u32,
+    /// Where the program goes on, and a word below its stack pointer that holds this at the end.
+    pub ip: u32,
+    pub return_at: u32,
+    pub clock: u32,
+    /// 1: the limit is a moment, `start` and `left` added.
+    pub absolute: u32,
+    /// End of the stack memory that a restart may use.
+    pub frame_end: u32,
+    /// ebx, ecx, edx, esi, edi, ebp of the program.
+    pub saved: [u32; 6],
+    /// The same for the call.
+    pub args: [u32; 6],
+    /// Seconds and nanoseconds that were left at `start`.
+    pub left: [u32; 2],
+    /// The clock when the call was issued, as clock_gettime64 tells it; zero before that.
+    pub start: [u32; 4],
+    /// The limit in both forms.
+    pub time64: [u32; 4],
+    pub time32: [u32; 2],
+}
+const _: () = assert!(size_of::<Resume>() == 120);
+
+/// A wait that was interrupted.
+#[derive(Clone, Copy, Debug)]
+pub struct Interrupted {
+    pub nr: u32,
+    pub args: [u32; 6],
+    pub ip: u32,
+    pub sp: u32,
+    pub frame_end: u32,
+    /// Nanoseconds.
+    pub left: u64,
+}
+
+impl Resume {
+    /// Where in a signal frame it can lie: over the siginfo, which sigreturn does not read.
+    pub const IN_FRAME: usize = 16;
+
+    /// For the address `at`.
+    pub fn compose(wait: &Interrupted, timeout: &Timeout, at: u32) -> Resume {
+        let left = wait.left.min(LONGEST);
+        let [seconds, nanoseconds] = [(left / SECOND) as u32, (left % SECOND) as u32];
+        let (argument, value) = match timeout.place {
+            // Rounded up: nothing ends early.
+            Place::Milliseconds(argument) => (argument, left.div_ceil(1_000_000).min(i32::MAX as u64) as u32),
+            Place::Time32(argument) => (argument, at + offset_of!(Resume, time32) as u32),
+            Place::Time64(argument) => (argument, at + offset_of!(Resume, time64) as u32),
+        };
+        let mut args = wait.args;
+        if let Some(place) = args.get_mut(argument) {
+            *place = value;
+        }
+        Resume {
+            nr: wait.nr,
+            ip: wait.ip,
+            return_at: wait.sp.wrapping_sub(4),
+            clock: timeout.clock,
+            absolute: timeout.absolute.into(),
+            frame_end: wait.frame_end,
+            saved: wait.args,
+            args,
+            left: [seconds, nanoseconds],
+            start: [0; 4],
+            time64: [seconds, 0, nanoseconds, 0],
+            time32: [seconds, nanoseconds],
+        }
+    }
+
+    /// Nanoseconds that are left when the clock shows `now`.
+    pub fn left_at(&self, now: u64) -> u64 {
+        let [seconds, nanoseconds] = self.left;
+        let left = u64::from(seconds) * SECOND + u64::from(nanoseconds);
+        let [seconds, high, nanoseconds, _] = self.start;
+        let start = (u64::from(seconds) | (u64::from(high) << 32)).saturating_mul(SECOND) + u64::from(nanoseconds);
+        if start == 0 { left } else { left.saturating_sub(now.saturating_sub(start)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Interrupted = Interrupted {
+        nr: 168,
+        args: [1, 2, 3000, 4, 5, 6],
+        ip: 0x1000,
+        sp: 0x2000,
+        frame_end: 0x1ff0,
+        left: 1_500_001,
+    };
+
+    #[test]
+    fn milliseconds_are_rounded_up() {
+        let limit = timeout(WAIT.nr, WAIT.args).unwrap();
+        let resume = Resume::compose(&WAIT, &limit, 0x1800);
+        assert_eq!((resume.args, resume.saved), ([1, 2, 2, 4, 5, 6], WAIT.args));
+        assert_eq!(resume.return_at, 0x1ffc);
+    }
+
+    #[test]
+    fn what_is_left_is_counted_from_the_start() {
+        let limit = timeout(WAIT.nr, WAIT.args).unwrap();
+        let mut resume = Resume::compose(&Interrupted { left: 5 * SECOND, ..WAIT }, &limit, 0);
+        assert_eq!(resume.left_at(77 * SECOND), 5 * SECOND);
+        resume.start = [70, 0, 0, 0];
+        assert_eq!(resume.left_at(72 * SECOND), 3 * SECOND);
+        assert_eq!(resume.left_at(80 * SECOND), 0);
+    }
+
+    #[test]
+    fn limits_are_found_where_they_are() {
+        let place = |nr, args| timeout(nr, args).map(|found| (found.place, found.absolute, found.rest));
+        assert_eq!(place(162, [1, 9, 0, 0, 0, 0]), Some((Place::Time32(0), false, Some(1))));
+        assert_eq!(place(407, [0, 0, 1, 0, 0, 0]), Some((Place::Time64(2), false, None)));
+        assert_eq!(place(407, [1, 1, 1, 0, 0, 0]), Some((Place::Time64(2), true, None)));
+        // CLOCK_REALTIME's moment, CPU time, no limit.
+        for (nr, args) in [(407, [0, 1, 1, 0, 0, 0]), (407, [2, 0, 1, 0, 0, 0]), (422, [1, 0, 0, 0, 0, 0])] {
+            assert_eq!(place(nr, args), None);
+        }
+        assert_eq!(place(168, [1, 1, u32::MAX, 0, 0, 0]), None);
+        assert_eq!(place(240, [1, 0x80, 0, 1, 0, 0]), Some((Place::Time32(3), false, None)));
+        assert_eq!(place(240, [1, 0x89, 0, 1, 0, 0]), Some((Place::Time32(3), true, None)));
+        assert_eq!(place(240, [1, 0x189, 0, 1, 0, 0]), None);
+    }
+}

@@ -1,0 +1,158 @@
+/*
+ * Waits with a time limit, which a checkpoint must neither end early nor lengthen: in each round the main thread
+ * and others wait once for 2 s in the call that argv[2] names, all at the same time, and must see it run out.
+ */
+// libs: -lpthread
+#include "harness.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/sem.h>
+
+#define THREADS 6
+#define MS 2000
+
+static const char *call;
+static int empty_pipe[2], epoll_fd, sems, word;
+static unsigned long aio;
+static sem_t never;
+static pthread_barrier_t together;
+static char failed[THREADS + 1][128];
+
+static int is(const char *name)
+{
+    return strcmp(call, name) == 0;
+}
+
+static int timed_out(int result, int expected)
+{
+    return result == -1 && errno == expected ? 0 : result == -1 ? errno : -1;
+}
+
+/* 0 when the time has run out as it must, else an errno or -1. */
+static int wait_once(void)
+{
+    const struct timespec limit = {MS / 1000, MS % 1000 * 1000000};
+    const long long limit64[2] = {limit.tv_sec, limit.tv_nsec};
+    const long limit32[2] = {limit.tv_sec, limit.tv_nsec};
+    struct timespec rest, until;
+    struct epoll_event event;
+    sigset_t set;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += limit.tv_sec;
+    if (is("nanosleep"))
+        return nanosleep(&limit, &rest) == 0 ? 0 : errno;
+    if (is("nanosleep32"))
+        return syscall(SYS_nanosleep, limit32, NULL) == 0 ? 0 : errno;
+    if (is("nanosleep_same")) {
+        rest = limit;
+        return nanosleep(&rest, &rest) == 0 ? 0 : errno;
+    }
+    if (is("sleep"))
+        return (int)sleep(MS / 1000);
+    if (is("usleep"))
+        return usleep(MS * 1000) == 0 ? 0 : errno;
+    if (is("clock_nanosleep"))
+        return clock_nanosleep(CLOCK_MONOTONIC, 0, &limit, &rest);
+    if (is("sleep_monotonic"))
+        return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+    if (is("sem_monotonic"))
+        return timed_out(sem_clockwait(&never, CLOCK_MONOTONIC, &until), ETIMEDOUT);
+    if (is("poll")) {
+        struct pollfd fd = {empty_pipe[0], POLLIN, 0};
+        int result = poll(&fd, 1, MS);
+        return result == -1 ? errno : result;
+    }
+    if (is("epoll_wait")) {
+        int result = epoll_wait(epoll_fd, &event, 1, MS);
+        return result == -1 ? errno : result;
+    }
+    if (is("epoll_pwait2")) {
+        int result = (int)syscall(441, epoll_fd, &event, 1, limit64, NULL, 8);
+        return result == -1 ? errno : result;
+    }
+    if (is("sigtimedwait")) {
+        sigemptyset(&set);
+        sigaddset(&set, SIGRTMIN + 3);
+        return timed_out(sigtimedwait(&set, NULL, &limit), EAGAIN);
+    }
+    if (is("semtimedop")) {
+        struct sembuf take = {0, -1, 0};
+        return timed_out(semtimedop(sems, &take, 1, &limit), EAGAIN);
+    }
+    if (is("semtimedop_ipc")) {
+        struct sembuf take = {0, -1, 0};
+        return timed_out((int)syscall(SYS_ipc, 4, sems, 1, 0, &take, limit32), EAGAIN);
+    }
+    if (is("futex"))
+        return timed_out((int)syscall(SYS_futex, &word, 0, 0, limit32, NULL, 0), ETIMEDOUT);
+    if (is("futex_time64"))
+        return timed_out((int)syscall(422, &word, 0, 0, limit64, NULL, 0), ETIMEDOUT);
+    if (is("io_getevents")) {
+        char events[32];
+        int result = (int)syscall(SYS_io_getevents, aio, 1, 1, events, limit32);
+        return result == -1 ? errno : result;
+    }
+    test_die("unknown call %s", call);
+    return -1;
+}
+
+static void timed_wait(int number)
+{
+    struct timespec before, after;
+    pthread_barrier_wait(&together);
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    errno = 0;
+    int error = wait_once();
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    long ms = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
+    if (error != 0 || ms < MS - 1)
+        snprintf(failed[number], sizeof failed[number], "%s ended with %d after %ld ms", call, error, ms);
+    pthread_barrier_wait(&together);
+}
+
+static void *waiter(void *number)
+{
+    for (;;)
+        timed_wait((int)(intptr_t)number);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    start(argc, argv);
+    call = argc > 2 ? argv[2] : "nanosleep";
+    struct epoll_event event = {.events = EPOLLIN};
+    NEED(pipe(empty_pipe) == 0 && sem_init(&never, 0, 0) == 0);
+    NEED((epoll_fd = epoll_create1(0)) >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, empty_pipe[0], &event) == 0);
+    NEED(pthread_barrier_init(&together, NULL, THREADS + 1) == 0);
+    if (strncmp(call, "semtimedop", 10) == 0) {
+        NEED((sems = semget(IPC_PRIVATE, 1, 0600)) >= 0);
+    }
+    if (is("io_getevents")) {
+        NEED(syscall(SYS_io_setup, 4, &aio) == 0);
+    }
+    for (intptr_t i = 1; i <= THREADS; i++) {
+        pthread_t thread;
+        NEED(pthread_create(&thread, NULL, waiter, (void *)i) == 0);
+    }
+    ready();
+    do {
+        char name[32];
+        int round = next_round();
+        memset(failed, 0, sizeof failed);
+        snprintf(name, sizeof name, "began.%d", round);
+        test_publish(name, "", 0);
+        timed_wait(0);
+        if (broken())
+            strcpy(failed[0], "broken");
+        for (int i = 0; i <= THREADS; i++)
+            EXPECT(failed[i][0] == 0, "thread %d: %s", i, failed[i]);
+    } while (report());
+    if (strncmp(call, "semtimedop", 10) == 0)
+        semctl(sems, 0, IPC_RMID);
+    return finish();
+}
