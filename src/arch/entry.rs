@@ -2,7 +2,7 @@
 //! the two instructions that a restart ends with.
 #![allow(unsafe_code)] // Hands control to assembly; each function names what it demands.
 
-use super::resume::Resume;
+use super::resume::{self, Resume};
 use crate::format::task::RestartInfo;
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -102,14 +102,16 @@ global_asm!(
     ".hidden selfckpt_resume",
     ".globl selfckpt_resumed",
     ".hidden selfckpt_resumed",
+    ".globl selfckpt_resumed_call",
+    ".hidden selfckpt_resumed_call",
     ".type selfckpt_resume, @function",
     "selfckpt_resume:",
     "mov eax, {clock_gettime64}",
     "mov ebx, [esp + {clock}]",
     "lea ecx, [esp + {start}]",
     "int 0x80",
-    "cmp dword ptr [esp + {absolute}], 0",
-    "je 3f",
+    "cmp dword ptr [esp + {how}], {absolute}",
+    "jne 3f",
     "mov eax, [esp + {left}]",
     "add eax, [esp + {start}]",
     "mov ecx, [esp + {left} + 4]",
@@ -124,7 +126,11 @@ global_asm!(
     "mov [esp + {time32}], eax",
     "mov [esp + {time32} + 4], ecx",
     "3:",
+    "cmp dword ptr [esp + {how}], {poll_first}",
     "mov eax, [esp + {resume_nr}]",
+    "jne 4f",
+    "mov eax, {poll}",
+    "4:",
     "mov ebx, [esp + {args}]",
     "mov ecx, [esp + {args} + 4]",
     "mov edx, [esp + {args} + 8]",
@@ -133,6 +139,24 @@ global_asm!(
     "mov ebp, [esp + {args} + 20]",
     "int 0x80",
     "selfckpt_resumed:",
+    "cmp dword ptr [esp + {how}], {poll_first}",
+    "jne 6f",
+    "test eax, eax",
+    "js 6f",
+    "jz 5f",
+    "mov eax, [esp + {resume_nr}]",
+    "mov ebx, [esp + {saved}]",
+    "mov ecx, [esp + {saved} + 4]",
+    "mov edx, [esp + {saved} + 8]",
+    "mov esi, [esp + {saved} + 12]",
+    "mov edi, [esp + {saved} + 16]",
+    "mov ebp, [esp + {saved} + 20]",
+    "int 0x80",
+    "selfckpt_resumed_call:",
+    "jmp 6f",
+    "5:",
+    "mov eax, -11", // EAGAIN: what the call says when its time has run out
+    "6:",
     // The address to go on at moves to just below the program's stack, so that one instruction takes both back.
     "mov ebx, [esp + {return_at}]",
     "mov ecx, [esp + {ip}]",
@@ -215,7 +239,10 @@ global_asm!(
     clock_gettime64 = const crate::sys::nr::CLOCK_GETTIME64,
     clock = const offset_of!(Resume, clock),
     start = const offset_of!(Resume, start),
-    absolute = const offset_of!(Resume, absolute),
+    how = const offset_of!(Resume, how),
+    absolute = const resume::how::ABSOLUTE,
+    poll_first = const resume::how::POLL,
+    poll = const crate::sys::nr::POLL,
     left = const offset_of!(Resume, left),
     time64 = const offset_of!(Resume, time64),
     time32 = const offset_of!(Resume, time32),
@@ -235,6 +262,7 @@ unsafe extern "C" {
     fn selfckpt_leave();
     fn selfckpt_resume();
     fn selfckpt_resumed();
+    fn selfckpt_resumed_call();
     fn selfckpt_call_on_stack(top: usize, function: extern "C" fn(usize), argument: usize);
     fn selfckpt_clone(flags: u32, top: usize, function: extern "C" fn(usize) -> i32, argument: usize) -> i32;
 }
@@ -259,9 +287,10 @@ pub fn leave() -> usize {
     selfckpt_leave as usize
 }
 
-/// Addresses of the code that goes on with a wait, and of the instruction behind its system call.
-pub fn resume() -> (usize, usize) {
-    (selfckpt_resume as usize, selfckpt_resumed as usize)
+/// Addresses in the code that goes on with a wait: its start, and the instructions behind the call that has
+/// the rest for its limit and behind the one that follows a poll.
+pub fn resume() -> (usize, usize, usize) {
+    (selfckpt_resume as usize, selfckpt_resumed as usize, selfckpt_resumed_call as usize)
 }
 
 /// Base of the thread's TLS segment: the first word of it is its own address.

@@ -13,6 +13,8 @@ pub enum Place {
     Time32(usize),
     /// Pointer to two 64-bit words.
     Time64(usize),
+    /// SO_RCVTIMEO or SO_SNDTIMEO of a socket; what poll waits for in its place.
+    Socket(u32),
 }
 
 /// The time limit of a call.
@@ -27,13 +29,17 @@ pub struct Timeout {
     pub rest: Option<usize>,
 }
 
+/// poll(2)'s events.
+pub const POLLIN: u32 = 1;
+const POLLOUT: u32 = 4;
+
 const MONOTONIC: u32 = 1;
 const BOOTTIME: u32 = 7;
 
-/// The time limit of a call of i386 that can be issued again with another one. `None` where the limit lies
-/// elsewhere (in a socket), is a moment that means the same everywhere (CLOCK_REALTIME), or counts CPU time.
+/// The time limit of a call of i386 that can be issued again with another one. `None` where there is none, is a
+/// moment that means the same everywhere (CLOCK_REALTIME), or counts CPU time.
 pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
-    use Place::{Milliseconds, Time32, Time64};
+    use Place::{Milliseconds, Socket, Time32, Time64};
     let [a, b, c, d, e, f] = args;
     let relative = |place| Some(Timeout { place, clock: MONOTONIC, absolute: false, rest: None });
     let found = match nr {
@@ -62,6 +68,12 @@ pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
         // io_getevents, io_pgetevents
         247 | 385 => relative(Time32(4)),
         416 => relative(Time64(4)),
+        // read, readv, recvfrom, recvmsg, accept4; write, writev, sendto, sendmsg
+        3 | 145 | 371 | 372 | 364 => relative(Socket(POLLIN)),
+        4 | 146 | 369 | 370 => relative(Socket(POLLOUT)),
+        // socketcall: accept, recv, recvfrom, recvmsg, accept4; send, sendto, sendmsg
+        SOCKETCALL if matches!(a, 5 | 10 | 12 | 17 | 18) => relative(Socket(POLLIN)),
+        SOCKETCALL if matches!(a, 9 | 11 | 16) => relative(Socket(POLLOUT)),
         // futex
         240 => futex(Time32(3), b),
         422 => futex(Time64(3), b),
@@ -69,10 +81,13 @@ pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
     };
     // Without a limit there is none to change.
     found.filter(|found| match found.place {
-        Milliseconds(_) => true,
+        Milliseconds(_) | Socket(_) => true,
         Time32(at) | Time64(at) => [a, b, c, d, e, f].get(at).is_some_and(|pointer| *pointer != 0),
     })
 }
+
+/// Its arguments lie where the second one points to; the descriptor is the first of them.
+pub const SOCKETCALL: u32 = 102;
 
 fn sleep(place: Place, rest: u32, rest_at: usize) -> Option<Timeout> {
     Some(Timeout { place, clock: MONOTONIC, absolute: false, rest: (rest != 0).then_some(rest_at) })
@@ -101,8 +116,8 @@ pub struct Resume {
     pub ip: u32,
     pub return_at: u32,
     pub clock: u32,
-    /// 1: the limit is a moment, `start` and `left` added.
-    pub absolute: u32,
+    /// One of [`how`].
+    pub how: u32,
     /// End of the stack memory that a restart may use.
     pub frame_end: u32,
     /// ebx, ecx, edx, esi, edi, ebp of the program.
@@ -116,8 +131,20 @@ pub struct Resume {
     /// The limit in both forms.
     pub time64: [u32; 4],
     pub time32: [u32; 2],
+    /// For poll: descriptor, events.
+    pub pollfd: [u32; 2],
 }
-const _: () = assert!(size_of::<Resume>() == 120);
+const _: () = assert!(Resume::IN_FRAME + size_of::<Resume>() <= super::frame::UCONTEXT);
+
+/// How a limit is given to the call.
+pub mod how {
+    /// It is `left`.
+    pub const RELATIVE: u32 = 0;
+    /// It is a moment: `start` and `left` added.
+    pub const ABSOLUTE: u32 = 1;
+    /// poll waits for the socket, then the program's own call is issued; EAGAIN if poll waits in vain.
+    pub const POLL: u32 = 2;
+}
 
 /// A wait that was interrupted.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +156,8 @@ pub struct Interrupted {
     pub frame_end: u32,
     /// Nanoseconds.
     pub left: u64,
+    /// Of a socket that has the time limit.
+    pub fd: u32,
 }
 
 impl Resume {
@@ -139,22 +168,31 @@ impl Resume {
     pub fn compose(wait: &Interrupted, timeout: &Timeout, at: u32) -> Resume {
         let left = wait.left.min(LONGEST);
         let [seconds, nanoseconds] = [(left / SECOND) as u32, (left % SECOND) as u32];
-        let (argument, value) = match timeout.place {
-            // Rounded up: nothing ends early.
-            Place::Milliseconds(argument) => (argument, left.div_ceil(1_000_000).min(i32::MAX as u64) as u32),
-            Place::Time32(argument) => (argument, at + offset_of!(Resume, time32) as u32),
-            Place::Time64(argument) => (argument, at + offset_of!(Resume, time64) as u32),
-        };
+        // Rounded up: nothing ends early.
+        let milliseconds = left.div_ceil(1_000_000).min(i32::MAX as u64) as u32;
         let mut args = wait.args;
-        if let Some(place) = args.get_mut(argument) {
-            *place = value;
+        let mut set = |argument: usize, value: u32| {
+            if let Some(place) = args.get_mut(argument) {
+                *place = value;
+            }
+        };
+        match timeout.place {
+            Place::Milliseconds(argument) => set(argument, milliseconds),
+            Place::Time32(argument) => set(argument, at + offset_of!(Resume, time32) as u32),
+            Place::Time64(argument) => set(argument, at + offset_of!(Resume, time64) as u32),
+            Place::Socket(_) => args = [at + offset_of!(Resume, pollfd) as u32, 1, milliseconds, 0, 0, 0],
         }
+        let (how, pollfd) = match timeout.place {
+            Place::Socket(events) => (how::POLL, [wait.fd, events]),
+            _ if timeout.absolute => (how::ABSOLUTE, [0; 2]),
+            _ => (how::RELATIVE, [0; 2]),
+        };
         Resume {
             nr: wait.nr,
             ip: wait.ip,
             return_at: wait.sp.wrapping_sub(4),
             clock: timeout.clock,
-            absolute: timeout.absolute.into(),
+            how,
             frame_end: wait.frame_end,
             saved: wait.args,
             args,
@@ -162,6 +200,7 @@ impl Resume {
             start: [0; 4],
             time64: [seconds, 0, nanoseconds, 0],
             time32: [seconds, nanoseconds],
+            pollfd,
         }
     }
 
@@ -186,6 +225,7 @@ mod tests {
         sp: 0x2000,
         frame_end: 0x1ff0,
         left: 1_500_001,
+        fd: 7,
     };
 
     #[test]
@@ -194,6 +234,14 @@ mod tests {
         let resume = Resume::compose(&WAIT, &limit, 0x1800);
         assert_eq!((resume.args, resume.saved), ([1, 2, 2, 4, 5, 6], WAIT.args));
         assert_eq!(resume.return_at, 0x1ffc);
+    }
+
+    #[test]
+    fn a_socket_is_polled_first() {
+        let wait = Interrupted { nr: 372, ..WAIT };
+        let resume = Resume::compose(&wait, &timeout(wait.nr, wait.args).unwrap(), 0x1800);
+        assert_eq!((resume.how, resume.nr, resume.pollfd), (how::POLL, 372, [7, POLLIN]));
+        assert_eq!(resume.args, [0x1800 + offset_of!(Resume, pollfd) as u32, 1, 2, 0, 0, 0]);
     }
 
     #[test]

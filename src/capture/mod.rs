@@ -111,7 +111,9 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
         scratch.lines,
         scratch.text,
     )?;
-    signals::capture_signals(&mut stream, scratch.pending, context.pending, context.own_signals, scratch.lines)?;
+    let pending =
+        signals::capture_signals(&mut stream, scratch.pending, context.pending, context.own_signals, scratch.lines)?;
+    waits::prepare_all(context.threads, scratch.pending.get(..pending).unwrap_or(&[]));
     let leader = crate::sys::process::gettid();
     let (looks, watched) = threads::look_at_threads(
         context.threads,

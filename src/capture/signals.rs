@@ -11,7 +11,7 @@ use zerocopy::little_endian::{U32, U64};
 
 /// Writes SIGACTIONS and the SIGPENDINGs. Pending signals are taken and queued again at once, so
 /// that the program that goes on finds them as they were; the first `others` of `pending` are those of
-/// other threads than this one, which have done so already. Those of `own` are requests to us and left
+/// other threads than this one, which have done so already. Returns how many there are now. Those of `own` are requests to us and left
 /// alone.
 pub fn capture_signals(
     stream: &mut Stream<'_>,
@@ -19,7 +19,7 @@ pub fn capture_signals(
     others: usize,
     own: u64,
     buf: &mut [u8],
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     let mut actions = [SigAction::default(); NSIG];
     for (i, place) in actions.iter_mut().enumerate() {
         let Ok(action) = process::sigaction(i as u32 + 1, None) else { continue };
@@ -45,7 +45,7 @@ pub fn capture_signals(
             SigPending { tid: U32::new(slot.tid), signo: U32::new(slot.info.signo()), siginfo: slot.info.bytes() };
         stream.record(kind::SIGPENDING, 0, &record, &[])?;
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Signals that are pending for one thread alone.

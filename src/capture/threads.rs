@@ -420,6 +420,8 @@ fn capture_thread(
             resume_size: U32::new(size_of::<resume::Resume>() as u32),
             left: U64::new(rest.left),
             resume: U64::new(entry::resume().0 as u64),
+            fd: U32::new(rest.fd),
+            reserved: U32::new(0),
         };
         stream.record(kind::RESTART_BLOCK, FLAG_OPTIONAL, &block, &[])?;
     }

@@ -7,12 +7,13 @@
 //! checkpoint; later ones know the start.
 #![allow(unsafe_code)] // Reads and writes what lies at the stack pointer of `selfckpt_resume`.
 
-use super::threads::{Frame, ThreadState, WaitedCall};
+use super::scratch::PendingSlot;
+use super::threads::{Frame, ThreadSlot, ThreadState, WaitedCall};
 use crate::arch::entry;
 use crate::arch::frame::{self, uc};
-use crate::arch::resume::{Interrupted, LONGEST, Place, Resume, Timeout, timeout};
+use crate::arch::resume::{Interrupted, LONGEST, POLLIN, Place, Resume, SOCKETCALL, Timeout, how, timeout};
 use crate::sys::log::log;
-use crate::sys::{Errno, fs, process};
+use crate::sys::{Errno, fs, process, socket};
 
 /// What is known of a stopped thread's call. Zero in a fresh [`ThreadState`].
 pub mod wait {
@@ -37,6 +38,8 @@ pub struct Rest {
     place: u32,
     /// End of the stack memory that a restart may use.
     pub frame_end: u32,
+    /// Of a socket that has the time limit.
+    pub fd: u32,
     /// It is in the image.
     pub is_kept: bool,
 }
@@ -46,10 +49,21 @@ const EINTR: u32 = (-4i32) as u32;
 const INT80: [u8; 2] = [0xcd, 0x80];
 const SECOND: u64 = 1_000_000_000;
 
-/// Before the registers are written into the image.
-pub fn prepare(state: &mut ThreadState, leader: bool) {
+/// Before the registers are written into the image, whose pending signals are `pending`; all threads stand
+/// still, the leader is the first.
+pub fn prepare_all(threads: &[ThreadSlot], pending: &[PendingSlot]) {
+    for (index, slot) in threads.iter().enumerate().filter(|(_, slot)| slot.state().is_some()) {
+        let own = pending.iter().filter(|signal| signal.tid == 0 || signal.tid == slot.tid());
+        let set = own.fold(0, |set, signal| set | 1u64 << (signal.info.signo().wrapping_sub(1) & 63));
+        // SAFETY: the thread stands still, and nobody else has a reference.
+        prepare(unsafe { slot.state_mut() }, index == 0, set);
+    }
+}
+
+fn prepare(state: &mut ThreadState, leader: bool, pending: u64) {
     look(state, leader);
-    if is_interrupted(state.frame(), state.pending, state.own) {
+    // A restart queues them before the thread goes on.
+    if is_interrupted(state.frame(), pending, state.own) {
         return;
     }
     match state.wait {
@@ -77,7 +91,7 @@ fn look(state: &mut ThreadState, leader: bool) {
         return;
     }
     state.wait = wait::NONE;
-    let (resume, resumed) = entry::resume();
+    let (resume, _, resumed) = entry::resume();
     if (resume..=resumed).contains(&(register(state.frame(), uc::EIP) as usize)) {
         leave_resume(state, leader);
         return;
@@ -94,7 +108,7 @@ fn look(state: &mut ThreadState, leader: bool) {
     state.number = nr;
     state.wait = can_repeat(nr, arguments(frame));
     if matches!(state.wait, wait::REST | wait::AGAIN_HERE) {
-        let found = timeout(nr, arguments(frame)).and_then(|timeout| measure_rest(frame, &timeout));
+        let found = timeout(nr, arguments(frame)).and_then(|timeout| measure_rest(frame, nr, &timeout));
         match found {
             Some(rest) => state.rest = rest,
             None if state.wait == wait::REST => state.wait = wait::NONE,
@@ -108,11 +122,14 @@ fn look(state: &mut ThreadState, leader: bool) {
 
 /// How much is left of a wait that the program has begun itself. `None` where that cannot be told, or
 /// where the signal frame lies elsewhere than below the program's stack pointer (on an alternate stack).
-fn measure_rest(frame: Frame, timeout: &Timeout) -> Option<Rest> {
+fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
     const ALIGNMENT: u32 = 256;
     let args = arguments(frame);
     let seen = process::now();
+    let [first, second, ..] = args;
+    let fd = if nr == SOCKETCALL { read_word(second)? } else { first };
     let mut left = match timeout.place {
+        Place::Socket(events) => socket_limit(fd, events)?,
         Place::Milliseconds(at) => u64::from(*args.get(at)?) * 1_000_000,
         place => read_time(place, args)?,
     };
@@ -127,7 +144,22 @@ fn measure_rest(frame: Frame, timeout: &Timeout) -> Option<Rest> {
     let frame_end = (frame.start() + frame.size()) as u32;
     let below = register(frame, uc::ESP).checked_sub(frame_end)?;
     let place = (frame.start() + Resume::IN_FRAME) as u32;
-    (below <= ALIGNMENT).then_some(Rest { left: left.min(LONGEST), seen, place, frame_end, is_kept: false })
+    (below <= ALIGNMENT).then_some(Rest { left: left.min(LONGEST), seen, place, frame_end, fd, is_kept: false })
+}
+
+/// The time limit that a socket has for receiving or sending, nanoseconds; `None` where it has none, or is no
+/// socket.
+fn socket_limit(fd: u32, events: u32) -> Option<u64> {
+    const SOL_SOCKET: u32 = 1;
+    // The forms with 32-bit times, which a 32-bit task can always ask for.
+    const SO_RCVTIMEO: u32 = 20;
+    const SO_SNDTIMEO: u32 = 21;
+    let option = if events == POLLIN { SO_RCVTIMEO } else { SO_SNDTIMEO };
+    let mut limit = [0u8; 8];
+    let read = socket::get_option(fd as i32, SOL_SOCKET, option, &mut limit).ok()?;
+    let (seconds, microseconds) = (frame::u32_at(&limit, 0), frame::u32_at(&limit, 4));
+    let limit = u64::from(seconds) * SECOND + u64::from(microseconds) * 1000;
+    (read == 8 && limit != 0).then_some(limit)
 }
 
 /// A time that an argument points to, nanoseconds.
@@ -142,7 +174,7 @@ fn read_time(place: Place, args: [u32; 6]) -> Option<u64> {
             let (low, high) = (read_word(at)?, read_word(at.checked_add(4)?)?);
             ((u64::from(low) | (u64::from(high) << 32)) as i64, read_word(at.checked_add(8)?)?)
         }
-        Place::Milliseconds(_) => return None,
+        Place::Milliseconds(_) | Place::Socket(_) => return None,
     };
     let seconds = u64::try_from(seconds).ok()?.min(LONGEST / SECOND * 4);
     (u64::from(nanoseconds) < SECOND).then_some(seconds * SECOND + u64::from(nanoseconds))
@@ -156,16 +188,25 @@ fn leave_resume(state: &mut ThreadState, leader: bool) {
     // SAFETY: in this code the stack pointer is the address of a `Resume` that `wait_for_rest` or a restart
     // has put there, and the thread stands still.
     let resume = unsafe { (place as *const Resume).read_unaligned() };
-    if register(frame, uc::EIP) as usize == entry::resume().1 {
+    let eip = register(frame, uc::EIP) as usize;
+    let (_, first, second) = entry::resume();
+    if eip >= first {
+        let nr = match eip == first && resume.how == how::POLL {
+            true => crate::sys::nr::POLL,
+            false => resume.nr,
+        };
         let proven =
-            if leader { !may_follow_a_handler(state.own) } else { told_number(frame, &state.call) == Some(resume.nr) };
-        if register(frame, uc::EAX) != EINTR || !proven {
+            if leader { !may_follow_a_handler(state.own) } else { told_number(frame, &state.call) == Some(nr) };
+        // Elsewhere it has a result, and brings it to the program by itself.
+        let returned = eip == first || eip == second;
+        if !returned || register(frame, uc::EAX) != EINTR || !proven {
             return;
         }
     }
     let now = process::clock(resume.clock);
     let left = resume.left_at(now.sec as u64 * SECOND + now.nsec as u64);
-    state.rest = Rest { left, seen: process::now(), place, frame_end: resume.frame_end, is_kept: false };
+    let [resume_fd, _] = resume.pollfd;
+    state.rest = Rest { left, seen: process::now(), place, frame_end: resume.frame_end, fd: resume_fd, is_kept: false };
     state.number = resume.nr;
     state.wait = wait::REST;
     let registers = [uc::EBX, uc::ECX, uc::EDX, uc::ESI, uc::EDI, uc::EBP];
@@ -190,6 +231,7 @@ fn wait_for_rest(state: &mut ThreadState) {
         sp: register(frame, uc::ESP),
         frame_end: rest.frame_end,
         left: rest.left.saturating_sub(process::now().saturating_sub(rest.seen)),
+        fd: rest.fd,
     };
     let resume = Resume::compose(&interrupted, &timeout, rest.place);
     // SAFETY: the place is the siginfo of this frame, which nobody reads any more, or that of an earlier one

@@ -126,8 +126,11 @@ pub struct RestartBlock {
     pub left: U64,
     /// Address of the code in the saved library that goes on with the wait.
     pub resume: U64,
+    /// Descriptor of the socket whose time limit it is (SO_RCVTIMEO, SO_SNDTIMEO).
+    pub fd: U32,
+    pub reserved: U32,
 }
-const _: () = assert!(size_of::<RestartBlock>() == 24);
+const _: () = assert!(size_of::<RestartBlock>() == 32);
 
 /// CPU_FPU. `components` [`FpuComponent`]s follow, then their bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

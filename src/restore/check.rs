@@ -570,6 +570,8 @@ mod tests {
             resume_size: U32::new(size_of::<Resume>() as u32),
             left: U64::new(left),
             resume: U64::new(resume),
+            fd: U32::new(0),
+            reserved: U32::new(0),
         };
         const NANOSLEEP: u32 = 162;
         for (field, wait) in [

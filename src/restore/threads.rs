@@ -1,14 +1,14 @@
 //! [NORMAL] The threads' part of the plan: the main thread makes the others, each walks a list of its own in
 //! the restorer, and all wait in the restored library until the last one is there and the restorer gone.
 
-use super::files::owned_by_threads;
 use super::check;
+use super::files::owned_by_threads;
 use super::plan::Inputs;
 use super::steps::Steps;
 use crate::arch::debug_registers as debug;
 use crate::arch::frame;
-use crate::format::files::owner;
 use crate::arch::resume::{Interrupted, Resume};
+use crate::format::files::owner;
 use crate::format::image::ThreadEntry;
 use crate::format::memory::vma_flag;
 use crate::format::task::RestartInfo;
@@ -211,6 +211,7 @@ fn resume_wait(entry: &ThreadEntry, at: u32) -> (Cpu, Vec<u8>) {
         sp: cpu.sp.get() as u32,
         frame_end: (entry.thread.frame_addr.get() + u64::from(entry.thread.frame_size.get())) as u32,
         left: block.left.get(),
+        fd: block.fd.get(),
     };
     let resume = Resume::compose(&interrupted, &timeout, place);
     cpu.ip = block.resume;

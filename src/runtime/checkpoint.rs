@@ -198,7 +198,6 @@ fn write(
 ) -> Result<Summary, Failure> {
     // Those that the program uses itself are saved with its others.
     let own_signals = (config.triggers | config.stops) & !guard::shared();
-    quiesced.prepare_waits();
     let pending = quiesced.note_pending(scratch.pending, own_signals, scratch.lines)?;
     let own_fds = [config.lock_fd, target.dir_fd(), target.image_fd()];
     let cpu = config.cpu.clone().unwrap_or_else(Cpu::detect);

@@ -188,14 +188,6 @@ impl Quiesced {
         self.slots.get(..self.count).unwrap_or(&[])
     }
 
-    /// Waits that go on after a restart as well: before the image gets the registers.
-    pub fn prepare_waits(&self) {
-        for (index, slot) in self.threads().iter().enumerate().filter(|(_, slot)| slot.state().is_some()) {
-            // SAFETY: the thread stands still, and nobody else has a reference.
-            waits::prepare(unsafe { slot.state_mut() }, index == 0);
-        }
-    }
-
     /// Takes, notes and requeues the signals that are pending for single threads, the leader's excepted.
     /// Returns how many entries of `pending` are filled.
     pub fn note_pending(&self, pending: &mut [PendingSlot], own: u64, buf: &mut [u8]) -> Result<usize, Failure> {

@@ -10,13 +10,16 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/sem.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #define THREADS 6
 #define MS 2000
 
 static const char *call;
-static int empty_pipe[2], epoll_fd, sems, word;
+static int empty_pipe[2], sockets[2], listener, epoll_fd, sems, word;
 static unsigned long aio;
 static sem_t never;
 static pthread_barrier_t together;
@@ -91,6 +94,31 @@ static int wait_once(void)
         return timed_out((int)syscall(SYS_futex, &word, 0, 0, limit32, NULL, 0), ETIMEDOUT);
     if (is("futex_time64"))
         return timed_out((int)syscall(422, &word, 0, 0, limit64, NULL, 0), ETIMEDOUT);
+    if (is("recv"))
+        return timed_out((int)recv(sockets[0], &event, 1, 0), EAGAIN);
+    if (is("read"))
+        return timed_out((int)read(sockets[0], &event, 1), EAGAIN);
+    if (is("recvmsg")) {
+        struct msghdr message = {0};
+        return timed_out((int)recvmsg(sockets[0], &message, 0), EAGAIN);
+    }
+    if (is("send"))
+        return timed_out((int)send(sockets[0], &event, 1, 0), EAGAIN);
+    if (is("accept"))
+        return timed_out(accept(listener, NULL, NULL), EAGAIN);
+    if (is("select")) {
+        struct timeval time = {MS / 1000, MS % 1000 * 1000};
+        fd_set fds;
+        FD_ZERO(&fds);
+        FD_SET(empty_pipe[0], &fds);
+        int result = select(empty_pipe[0] + 1, &fds, NULL, NULL, &time);
+        return result == -1 ? errno : result;
+    }
+    if (is("ppoll")) {
+        struct pollfd fd = {empty_pipe[0], POLLIN, 0};
+        int result = ppoll(&fd, 1, &limit, NULL);
+        return result == -1 ? errno : result;
+    }
     if (is("io_getevents")) {
         char events[32];
         int result = (int)syscall(SYS_io_getevents, aio, 1, 1, events, limit32);
@@ -129,6 +157,22 @@ int main(int argc, char **argv)
     NEED(pipe(empty_pipe) == 0 && sem_init(&never, 0, 0) == 0);
     NEED((epoll_fd = epoll_create1(0)) >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, empty_pipe[0], &event) == 0);
     NEED(pthread_barrier_init(&together, NULL, THREADS + 1) == 0);
+    struct timeval limit = {MS / 1000, MS % 1000 * 1000};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) == 0);
+    NEED((listener = socket(AF_UNIX, SOCK_STREAM, 0)) >= 0);
+    for (int option = SO_RCVTIMEO; option <= SO_SNDTIMEO; option++) {
+        NEED(setsockopt(sockets[0], SOL_SOCKET, option, &limit, sizeof limit) == 0);
+        NEED(setsockopt(listener, SOL_SOCKET, option, &limit, sizeof limit) == 0);
+    }
+    if (is("accept")) {
+        /* A name that the kernel chooses. */
+        NEED(bind(listener, (struct sockaddr *)&address, sizeof address.sun_family) == 0 && listen(listener, 1) == 0);
+    }
+    if (is("send")) {
+        while (send(sockets[0], &address, sizeof address, MSG_DONTWAIT) > 0)
+            ;
+    }
     if (strncmp(call, "semtimedop", 10) == 0) {
         NEED((sems = semget(IPC_PRIVATE, 1, 0600)) >= 0);
     }
