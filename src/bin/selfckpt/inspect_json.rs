@@ -190,7 +190,7 @@ fn thread(entry: &ThreadEntry) -> Value {
             .iter()
             .map(|(name, value)| ((*name).to_string(), decode::selector(value.get(), first).into()))
             .collect();
-    json!({
+    let mut page = json!({
         "tid": t.tid.get(),
         "name": padded_text(&t.name),
         "registers": registers,
@@ -226,8 +226,11 @@ fn thread(entry: &ThreadEntry) -> Value {
         },
         "frame": { "addr": hex(t.frame_addr.get()), "size": t.frame_size.get() },
         "fpu": entry.fpu.as_ref().map(fpu),
-        "wait": entry.wait.map(|wait| json!({ "nr": wait.nr.get(), "left_ns": wait.left.get() })),
-    })
+    });
+    if let Some(wait) = &entry.wait {
+        page["wait"] = json!({ "nr": wait.nr.get(), "left_ns": wait.left.get() });
+    }
+    page
 }
 
 fn fpu(fpu: &Fpu) -> Value {
