@@ -37,8 +37,12 @@ pub type Stream<'a> = Writer<'a, FileSink<'a>>;
 pub struct Context<'a> {
     /// All threads, standing still; the calling one is the first.
     pub threads: &'a [ThreadSlot],
-    /// So many entries of the scratch memory's pending signals are filled already.
+    /// So many entries of the scratch memory's pending signals are filled.
     pub pending: usize,
+    /// What was read of the timers; the scratch memory has the rest.
+    pub timers: timers::Read,
+    /// One may have gone off between its reading and that of the signals.
+    pub timers_in_motion: bool,
     pub rseq: LibcRseq,
     pub cpu: &'a Cpu,
     /// Descriptors of the library.
@@ -111,9 +115,10 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
         scratch.lines,
         scratch.text,
     )?;
-    let pending =
-        signals::capture_signals(&mut stream, scratch.pending, context.pending, context.own_signals, scratch.lines)?;
-    waits::prepare_all(context.threads, scratch.pending.get(..pending).unwrap_or(&[]));
+    let pending = scratch.pending.get(..context.pending).unwrap_or(&[]);
+    signals::capture_signals(&mut stream, pending)?;
+    timers::capture_timers(&mut stream, context, scratch.timers, &mut notices)?;
+    waits::prepare_all(context.threads, pending);
     let leader = crate::sys::process::gettid();
     let (looks, watched) = threads::look_at_threads(
         context.threads,

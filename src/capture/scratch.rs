@@ -8,6 +8,7 @@ use super::threads::ThreadSlot;
 use super::vmas::VmaSlot;
 use crate::arch::debug_registers::Look;
 use crate::format::memory::{GuardRange, PageRun};
+use crate::format::timers::Timer;
 use crate::format::{MAX_RECORD, MAX_RUNS};
 use crate::sys::abi::{Iovec, PageRegion, Siginfo};
 use crate::sys::{Errno, process};
@@ -22,6 +23,8 @@ pub const MAX_THREADS: usize = 32 << 10;
 pub const MAX_TID: usize = 4 << 20;
 const MAX_PENDING: usize = 64 << 10;
 const MAX_GUARDS: usize = 128 << 10;
+/// A timer counts as a pending signal (RLIMIT_SIGPENDING).
+const MAX_TIMERS: usize = MAX_PENDING;
 pub const MAX_IOV: usize = 1024;
 
 /// A descriptor while its sharing is being found out.
@@ -99,6 +102,7 @@ parts! {
     /// Places of the sockets in `fds`, by their end.
     socket_order: [u32; MAX_FDS],
     pending: [PendingSlot; MAX_PENDING],
+    timers: [Timer; MAX_TIMERS],
     threads: [ThreadSlot; MAX_THREADS],
     looks: [Look; MAX_THREADS],
     /// Thread ids that have been seen, a bit each.

@@ -9,17 +9,23 @@ use crate::sys::lines::{field, parse_hex};
 use crate::sys::{Errno, Text, fs, process, text::text};
 use zerocopy::little_endian::{U32, U64};
 
-/// Writes SIGACTIONS and the SIGPENDINGs. Pending signals are taken and queued again at once, so
-/// that the program that goes on finds them as they were; the first `others` of `pending` are those of
-/// other threads than this one, which have done so already. Returns how many there are now. Those of `own` are requests to us and left
-/// alone.
-pub fn capture_signals(
-    stream: &mut Stream<'_>,
-    pending: &mut [PendingSlot],
-    others: usize,
-    own: u64,
-    buf: &mut [u8],
-) -> Result<usize, Failure> {
+/// Notes what is pending for the calling thread and for the process. It is taken and queued again at once, so
+/// that the program that goes on finds it as it was; the first `others` of `pending` are those of other
+/// threads, which have done so already. Those of `own` are requests to us and left alone. Returns how many
+/// entries of `pending` are filled.
+pub fn note_pending(pending: &mut [PendingSlot], others: usize, own: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+    if process::sigpending() & !own == 0 {
+        return Ok(others);
+    }
+    let free = pending.get_mut(others..).unwrap_or(&mut []);
+    let taken = take_private(free, process::gettid(), own, buf)?;
+    let taken = taken + take_shared(free.get_mut(taken..).unwrap_or(&mut []), own)?;
+    requeue(free.get(..taken).unwrap_or(&[]))?;
+    Ok(others + taken)
+}
+
+/// Writes SIGACTIONS and the SIGPENDINGs.
+pub fn capture_signals(stream: &mut Stream<'_>, pending: &[PendingSlot]) -> Result<(), Failure> {
     let mut actions = [SigAction::default(); NSIG];
     for (i, place) in actions.iter_mut().enumerate() {
         let Ok(action) = process::sigaction(i as u32 + 1, None) else { continue };
@@ -32,20 +38,12 @@ pub fn capture_signals(
     }
     stream.record(kind::SIGACTIONS, 0, &actions, &[])?;
 
-    let mut count = others;
-    if process::sigpending() & !own != 0 {
-        let free = pending.get_mut(count..).unwrap_or(&mut []);
-        let taken = take_private(free, process::gettid(), own, buf)?;
-        let taken = taken + take_shared(free.get_mut(taken..).unwrap_or(&mut []), own)?;
-        requeue(free.get(..taken).unwrap_or(&[]))?;
-        count += taken;
-    }
-    for slot in pending.get(..count).unwrap_or(&[]) {
+    for slot in pending {
         let record =
             SigPending { tid: U32::new(slot.tid), signo: U32::new(slot.info.signo()), siginfo: slot.info.bytes() };
         stream.record(kind::SIGPENDING, 0, &record, &[])?;
     }
-    Ok(count)
+    Ok(())
 }
 
 /// Signals that are pending for one thread alone.

@@ -178,25 +178,6 @@ pub fn note_what_is_lost(context: &Context<'_>, notices: &mut Notices<'_>, buf: 
             context.ignored_children
         );
     }
-    for (which, name) in [(0, "ITIMER_REAL"), (1, "ITIMER_VIRTUAL"), (2, "ITIMER_PROF")] {
-        if process::itimer_is_armed(which) {
-            notice!(
-                notices,
-                code::STATE_NOT_SAVED,
-                0,
-                "the timer {name} is not saved; it does not run after a restart"
-            );
-        }
-    }
-    let timers = fs::read_file(b"/proc/self/timers\0", buf).unwrap_or(&[]);
-    if super::timers::foreign_timers(timers) != 0 {
-        notice!(
-            notices,
-            code::STATE_NOT_SAVED,
-            0,
-            "POSIX timers (timer_create) are not saved; they do not exist after a restart"
-        );
-    }
     let status = fs::read_file(b"/proc/thread-self/status\0", buf).unwrap_or(&[]);
     if field(status, b"Seccomp").and_then(parse_hex).is_some_and(|mode| mode != 0) {
         notice!(

@@ -9,6 +9,7 @@ use super::reader::{PageData, Record, StoredRun};
 use super::signals::{NSIG, SigAction, SigPending};
 use super::task::{Program, Runtime, Task};
 use super::thread::{Cpu, CpuFpu, FpuComponent, RestartBlock, Thread, TlsEntry};
+use super::timers::{Itimer, Timer};
 use super::{FLAG_OPTIONAL, FormatError, MAGIC_HEAD, ReadAt, Reader, RecordHead, kind};
 use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 
@@ -121,6 +122,8 @@ pub struct Image {
     pub fds: Vec<Fd>,
     pub actions: Vec<SigAction>,
     pub pending: Vec<SigPending>,
+    pub itimers: [Itimer; 3],
+    pub timers: Vec<Timer>,
     pub threads: Vec<ThreadEntry>,
     pub ldt: Vec<TlsEntry>,
     /// Ordered by address.
@@ -228,6 +231,8 @@ struct Parts {
     fds: Vec<Fd>,
     actions: Option<Vec<SigAction>>,
     pending: Vec<SigPending>,
+    itimers: Option<[Itimer; 3]>,
+    timers: Vec<Timer>,
     threads: Vec<ThreadEntry>,
     /// The thread whose CPU has not come yet.
     open_thread: Option<(Thread, Vec<TlsEntry>)>,
@@ -363,6 +368,8 @@ impl Parts {
                 once(&mut self.actions, record.kind, actions)?;
             }
             kind::SIGPENDING => self.pending.push(plain(&record)?),
+            kind::ITIMERS => once(&mut self.itimers, record.kind, plain(&record)?)?,
+            kind::TIMER => self.timers.push(plain(&record)?),
             kind::THREAD => {
                 if self.open_thread.is_some() {
                     return Err(FormatError::Order { kind: record.kind, what: "comes before the CPU of the last one" });
@@ -484,6 +491,8 @@ impl Parts {
             fds: self.fds,
             actions: self.actions.unwrap_or_default(),
             pending: self.pending,
+            itimers: self.itimers.unwrap_or_default(),
+            timers: self.timers,
             threads: self.threads,
             ldt: self.ldt,
             runs: self.runs,

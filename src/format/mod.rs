@@ -30,6 +30,7 @@ pub mod reader;
 pub mod signals;
 pub mod task;
 pub mod thread;
+pub mod timers;
 pub mod writer;
 
 pub use error::FormatError;
@@ -101,6 +102,10 @@ pub mod kind {
     pub const SIGACTIONS: u32 = 601;
     /// Ours: one pending signal.
     pub const SIGPENDING: u32 = 602;
+    /// Ours: the three interval timers.
+    pub const ITIMERS: u32 = 603;
+    /// Ours: a POSIX timer.
+    pub const TIMER: u32 = 604;
     pub const TAIL: u32 = 9001;
     pub const ERROR: u32 = 9999;
 
@@ -131,6 +136,8 @@ pub mod kind {
             IPC => "IPC",
             SIGACTIONS => "SIGACTIONS",
             SIGPENDING => "SIGPENDING",
+            ITIMERS => "ITIMERS",
+            TIMER => "TIMER",
             TAIL => "TAIL",
             ERROR => "ERROR",
             _ => "unknown",

@@ -3,6 +3,7 @@
 
 use super::check_files::check_files;
 use super::check_ipc::check_ipc;
+use super::check_timers::check_timers;
 use crate::arch::cpu::Cpu as HostCpu;
 use crate::arch::resume::{self, Resume, Timeout};
 use crate::format::header::{FEATURE_NAMES, component_name};
@@ -76,6 +77,7 @@ pub fn check_image(image: &Image, host: &Host) -> Vec<Problem> {
             problems.refuse(kind::SIGPENDING, "signo", pending.signo.get().into());
         }
     }
+    check_timers(image, &mut problems);
     check_identities(image, &mut problems);
     problems.0
 }

@@ -2,12 +2,14 @@
 //!
 //! `check` holds the image against this machine, `files` opens what the program had open, `memory`
 //! decides what each mapping is made from, `layout` finds room for the restorer, `vdso` brings the
-//! kernel's pages to their place, `plan` and `threads` write the restorer's steps. `runtime::takeover` calls them
+//! kernel's pages to their place, `plan`, `threads` and `timers` write the
+//! restorer's steps. `runtime::takeover` calls them
 //! in order.
 
 pub mod check;
 mod check_files;
 mod check_ipc;
+mod check_timers;
 
 #[cfg(target_arch = "x86")]
 pub(crate) mod absent;
@@ -25,5 +27,7 @@ pub(crate) mod plan;
 pub(crate) mod steps;
 #[cfg(target_arch = "x86")]
 pub(crate) mod threads;
+#[cfg(target_arch = "x86")]
+pub(crate) mod timers;
 #[cfg(target_arch = "x86")]
 pub(crate) mod vdso;

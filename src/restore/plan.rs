@@ -6,6 +6,7 @@ use super::ipc::{Segments, attach_flags};
 use super::memory::{Mapped, Source};
 use super::steps::Steps;
 use super::threads;
+use super::timers::{self, TimerIds};
 use super::vdso::VdsoPlan;
 use crate::arch::cpu::Cpu as HostCpu;
 use crate::format::image::{Image, VmaEntry};
@@ -13,6 +14,7 @@ use crate::format::memory::vma_flag;
 use crate::format::task::RestartInfo;
 use crate::sys::abi::KernelSigaction;
 use crate::sys::{fs as raw, nr, process};
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use zerocopy::IntoBytes;
 
@@ -40,6 +42,11 @@ pub struct Inputs<'a> {
     pub segments: &'a Segments,
     /// [`MM_MAP_64`] or [`MM_MAP_32`].
     pub mm_map_size: u32,
+    pub timer_ids: TimerIds,
+    /// Of timers that send their pending signals themselves, by id.
+    pub expirations: HashMap<u32, u64>,
+    /// Milliseconds from one automatic checkpoint to the next, and the signal that takes one.
+    pub period: Option<(u32, u32)>,
 }
 
 /// The restorer's memory.
@@ -333,6 +340,9 @@ fn restore_signals(inputs: &Inputs<'_>, steps: &mut Steps) {
     }
     let pid = process::getpid();
     for pending in inputs.image.pending.iter().filter(|pending| pending.tid.get() == 0) {
+        if timers::sends_again(inputs, pending) {
+            continue;
+        }
         let info = steps.bytes(&pending.siginfo);
         let signal = pending.signo.get();
         steps.explain(&format!("cannot queue the pending signal {signal}"));

@@ -125,6 +125,18 @@ impl Steps {
         self.push(kind::COPY, 0, &[from, to, bytes.len() as u32], 0);
     }
 
+    /// Copies a variable to `to`, wherever that is.
+    pub fn copy_variable(&mut self, variable: u32, to: u32) {
+        self.push(kind::COPY, 0, &[variable, to, 4], 0);
+    }
+
+    /// Adds to the struct __kernel_timespec at `at`.
+    pub fn shift(&mut self, at: u32, nanoseconds: i128) {
+        const SECOND: i128 = 1_000_000_000;
+        let (sec, nsec) = (nanoseconds.div_euclid(SECOND) as i64, nanoseconds.rem_euclid(SECOND) as u32);
+        self.push(kind::SHIFT, 0, &[at, sec as u32, (sec >> 32) as u32, nsec], 0);
+    }
+
     /// Waits until the word at `addr` is `value`.
     pub fn wait_for(&mut self, addr: u32, value: u32) {
         self.push(kind::WAIT, 0, &[addr, value], 0);

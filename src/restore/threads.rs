@@ -5,6 +5,7 @@ use super::check;
 use super::files::owned_by_threads;
 use super::plan::Inputs;
 use super::steps::Steps;
+use super::timers::{self, NewIds};
 use crate::arch::debug_registers as debug;
 use crate::arch::frame;
 use crate::arch::resume::{Interrupted, Resume};
@@ -32,11 +33,15 @@ pub fn restore_threads(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), Str
     let (main, others) = inputs.image.threads.split_first().ok_or("the image has no thread")?;
     restore_ldt(inputs, steps);
     let owned = owned_by_threads(inputs.image);
+    timers::begin(inputs, steps);
+    let mut ids = NewIds::new();
     for entry in others {
         let fds = owned.get(&entry.thread.tid.get()).map_or(&[][..], Vec::as_slice);
-        start_thread(inputs, entry, fds, steps)?;
+        let tid = start_thread(inputs, entry, fds, steps)?;
+        ids.insert(entry.thread.tid.get(), tid);
     }
     let tid = steps.variable(process::gettid());
+    ids.insert(main.thread.tid.get(), tid);
     let end = if main.thread.flags.get() & flag::EXITED != 0 {
         // It ends again, as it had, when the others are there.
         steps.explain("cannot restore the main thread");
@@ -47,14 +52,17 @@ pub fn restore_threads(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), Str
     };
     let info = inputs.image.runtime.restart_info.get() as u32;
     steps.wait_for(info + offset_of!(RestartInfo, waiting) as u32, others.len() as u32);
+    timers::restore_timers(inputs, &ids, steps)?;
     let region = (inputs.region.start, inputs.region.len);
     steps.leave(region, info, end.esp, inputs.image.runtime.leave.get() as u32, end.eflags);
     Ok(())
 }
 
-/// Starts a thread that walks a list of its own; signals of the descriptors `fds` go to it.
-fn start_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, fds: &[u32], steps: &mut Steps) -> Result<(), String> {
+/// Starts a thread that walks a list of its own; signals of the descriptors `fds` go to it. Returns the variable
+/// that then holds its new id.
+fn start_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, fds: &[u32], steps: &mut Steps) -> Result<u32, String> {
     let tid = entry.thread.tid.get();
+    let new_tid = steps.variable(tid);
     let stack = steps.list(|list| {
         let own_tid = list.variable(0);
         list.explain(&format!("cannot restore thread {tid}"));
@@ -68,14 +76,15 @@ fn start_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, fds: &[u32], steps: &m
             }
         }
         let end = restore_thread(inputs, entry, own_tid, list)?;
+        timers::restore_timers_of(inputs, tid, own_tid, list);
         let info = inputs.image.runtime.restart_info.get() as u32;
         list.leave((0, 0), info, end.esp, inputs.image.runtime.leave.get() as u32, end.eflags);
         Ok::<(), String>(())
     })?;
     if !inputs.same_ids {
         steps.explain(&format!("cannot start thread {tid} (raise ulimit -u)"));
-        steps.call(nr::CLONE, &[CLONE_FLAGS, stack, 0, 0, 0]);
-        return Ok(());
+        steps.store(new_tid).call(nr::CLONE, &[CLONE_FLAGS, stack, 0, 0, 0]);
+        return Ok(new_tid);
     }
     // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
     // set_tid_size, cgroup; all u64. The kernel adds the size to the stack.
@@ -85,7 +94,7 @@ fn start_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, fds: &[u32], steps: &m
     let at = steps.bytes(args.as_bytes());
     steps.explain(&format!("cannot start thread {tid} with the id that it had"));
     steps.expect(nr::CLONE3, &[at, size_of_val(&args) as u32], tid);
-    Ok(())
+    Ok(new_tid)
 }
 
 /// Where a thread leaves the restorer: the stack pointer for rt_sigreturn, and eflags.
@@ -132,6 +141,9 @@ fn restore_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, own_tid: u32, steps:
     }
     let pid = process::getpid();
     for pending in inputs.image.pending.iter().filter(|pending| pending.tid == thread.tid) {
+        if timers::sends_again(inputs, pending) {
+            continue;
+        }
         let info = steps.bytes(&pending.siginfo);
         let signal = pending.signo.get();
         steps.explain(&format!("cannot queue the pending signal {signal} of thread {}", thread.tid.get()));

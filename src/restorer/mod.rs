@@ -50,6 +50,9 @@ pub mod kind {
     pub const LEAVE: u32 = 5;
     /// Waits until the word at `args[0]` is `args[1]`; whoever changes it wakes its futex.
     pub const WAIT: u32 = 6;
+    /// Adds `args[1]` (lower) and `args[2]` (upper half) seconds and `args[3]` nanoseconds to the struct
+    /// __kernel_timespec at `args[0]`.
+    pub const SHIFT: u32 = 7;
 }
 
 global_asm!(
@@ -67,6 +70,8 @@ global_asm!(
     "je 60f",
     "cmp ecx, {wait}",
     "je 50f",
+    "cmp ecx, {shift}",
+    "je 80f",
     "mov ecx, [eax + {load}]",
     "test ecx, ecx",
     "jz 10f",
@@ -136,6 +141,23 @@ global_asm!(
     "int 0x80",
     "mov eax, [esp]",
     "jmp 50b",
+    // Add to a time; nanoseconds stay below a second.
+    "80:",
+    "mov ebx, [eax + {args}]",
+    "mov ecx, [eax + {args} + 4]",
+    "mov edx, [eax + {args} + 8]",
+    "add [ebx], ecx",
+    "adc [ebx + 4], edx",
+    "mov ecx, [eax + {args} + 12]",
+    "add ecx, [ebx + 8]",
+    "cmp ecx, 1000000000",
+    "jb 81f",
+    "sub ecx, 1000000000",
+    "add dword ptr [ebx], 1",
+    "adc dword ptr [ebx + 4], 0",
+    "81:",
+    "mov [ebx + 8], ecx",
+    "jmp 20b",
     // The end. Nothing of the restorer is used after the jump.
     "60:",
     "push dword ptr [eax + {args} + 20]",
@@ -193,6 +215,7 @@ global_asm!(
     load = const offset_of!(Step, load),
     load_arg = const offset_of!(Step, load_arg),
     wait = const kind::WAIT,
+    shift = const kind::SHIFT,
     futex = const crate::sys::nr::FUTEX,
     size = const size_of::<Step>(),
     copy = const kind::COPY,

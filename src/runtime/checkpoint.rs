@@ -11,7 +11,7 @@ use super::{children, commit, config, lock, period, quiesce};
 use crate::arch::{cpu::Cpu, entry};
 use crate::capture::failure::Failure;
 use crate::capture::scratch::{FdSlot, Scratch};
-use crate::capture::{self, Context, Summary, task::Library};
+use crate::capture::{self, Context, Summary, signals, task::Library, timers};
 use crate::control::{REPLY_MAGIC, REPLY_TEXT, Reply, reply_address, status as reply_status};
 use crate::format::task::RestartInfo;
 use crate::interpose::guard;
@@ -198,12 +198,14 @@ fn write(
 ) -> Result<Summary, Failure> {
     // Those that the program uses itself are saved with its others.
     let own_signals = (config.triggers | config.stops) & !guard::shared();
-    let pending = quiesced.note_pending(scratch.pending, own_signals, scratch.lines)?;
+    let (timers, pending, timers_in_motion) = note_timers_and_signals(quiesced, own_signals, scratch)?;
     let own_fds = [config.lock_fd, target.dir_fd(), target.image_fd()];
     let cpu = config.cpu.clone().unwrap_or_else(Cpu::detect);
     let context = Context {
         threads: quiesced.threads(),
         pending,
+        timers,
+        timers_in_motion,
         rseq: config.rseq,
         cpu: &cpu,
         own_fds: &own_fds,
@@ -231,6 +233,27 @@ fn write(
         began: request.started,
     };
     capture::capture(&context, scratch, fork)
+}
+
+/// Timers and pending signals of one moment: what goes off in between would be in the image twice. Returns what
+/// was read, how many signals are pending, and whether no such moment was found.
+fn note_timers_and_signals(
+    quiesced: &quiesce::Quiesced,
+    own: u64,
+    scratch: &mut Scratch,
+) -> Result<(timers::Read, usize, bool), Failure> {
+    const TRIES: usize = 10;
+    let mut tries = 0;
+    loop {
+        let read = timers::read_timers(scratch.timers, scratch.lines)?;
+        let others = quiesced.note_pending(scratch.pending, own, read.for_threads, scratch.lines)?;
+        let pending = signals::note_pending(scratch.pending, others, own, scratch.lines)?;
+        let in_motion = read.has_gone_off(scratch.timers);
+        tries += 1;
+        if !in_motion || tries == TRIES {
+            return Ok((read, pending, in_motion));
+        }
+    }
 }
 
 /// After a restart: the directory, the name and the lock are those that the restart found.

@@ -3,12 +3,12 @@
 //! No thread, no SIGALRM, none of the three interval timers: those are the program's. The timer counts
 //! CLOCK_MONOTONIC and is set anew at the end of each checkpoint, whatever asked for that: the period is time
 //! in which the program runs, and a slow disk never makes one checkpoint follow the other without a pause. The timer
-//! belongs to the process, not to its memory, so a restart starts it before it replaces the address space.
+//! belongs to the process, not to its memory, so a restart makes one, after the program's own timers.
 #![allow(unsafe_code)] // timer_create(2), pthread_atfork(3).
 
 use super::config::{self, Config};
 use super::young_daly;
-use crate::capture::timers::OWN_MARK;
+use crate::sys::abi::OWN_MARK;
 use crate::sys::lines::{Lines, parse_dec, parse_hex};
 use crate::sys::{Errno, call, fs, nr, process};
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -189,8 +189,15 @@ impl Quiesced {
     }
 
     /// Takes, notes and requeues the signals that are pending for single threads, the leader's excepted.
-    /// Returns how many entries of `pending` are filled.
-    pub fn note_pending(&self, pending: &mut [PendingSlot], own: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+    /// `anew`: also those that have come since the threads stand still. Returns how many entries of `pending`
+    /// are filled.
+    pub fn note_pending(
+        &self,
+        pending: &mut [PendingSlot],
+        own: u64,
+        anew: bool,
+        buf: &mut [u8],
+    ) -> Result<usize, Failure> {
         let mut shared = Shared {
             pending: (pending.as_mut_ptr() as usize, pending.len()),
             buf: (buf.as_mut_ptr() as usize, buf.len()),
@@ -200,7 +207,7 @@ impl Quiesced {
         let me = process::gettid();
         for slot in self.threads().iter().filter(|slot| slot.tid() != me) {
             let waiting = slot.state().map_or(0, |state| state.pending) & !own;
-            if waiting == 0 || signals::private_pending(slot.tid(), buf)? & !own == 0 {
+            if (waiting == 0 && !anew) || signals::private_pending(slot.tid(), buf)? & !own == 0 {
                 continue;
             }
             ACTIVE.store(&raw mut shared as usize, Ordering::SeqCst);

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // Maps the restorer's memory and jumps into it.
 
 use super::startup::{self, Start};
-use super::{config, lock, period};
+use super::{config, lock};
 use crate::catalog::{self, Chosen};
 use crate::format::PAGE;
 use crate::format::image::Image;
@@ -13,7 +13,7 @@ use crate::restore::check::{self, Host};
 use crate::restore::files::{Files, LateLock};
 use crate::restore::memory::{self, Mapped};
 use crate::restore::steps::Steps;
-use crate::restore::{absent, ipc, layout, plan, vdso};
+use crate::restore::{absent, ipc, layout, plan, timers, vdso};
 use crate::restorer::{self, Step};
 use crate::settings;
 use crate::sys::log::log;
@@ -444,6 +444,11 @@ fn go(
     info: &RestartInfo,
 ) -> Result<std::convert::Infallible, String> {
     let Prepared { mapped, vdso, vdso_temporary, mm_map_size } = prepared;
+    let timer_ids = timers::find_timer_ids().map_err(|errno| format!("cannot make a timer: {errno}"))?;
+    for lost in timers::find_lost(image, timer_ids) {
+        warn(lost);
+    }
+    let every = first_period(image, info);
     let mut inputs = plan::Inputs {
         image,
         host: &host.cpu,
@@ -460,13 +465,11 @@ fn go(
         same_ids: may_choose_ids(image),
         capabilities: without_choosing(start),
         mm_map_size,
+        timer_ids,
+        expirations: timers::count_expirations(image),
+        period: (every != 0).then_some((every, image.runtime.trigger.get())),
     };
     let region = lay_out(&mut inputs, host)?;
-    let every = first_period(image, info);
-    if every != 0 {
-        period::start(every, image.runtime.trigger.get())
-            .map_err(|errno| format!("cannot start the timer of the automatic checkpoints: {errno}"))?;
-    }
     let rseq = startup::find_rseq();
     if rseq.len != 0 {
         let addr = crate::arch::entry::thread_pointer().wrapping_add_signed(rseq.offset);

@@ -292,14 +292,6 @@ pub fn pause_ms(ms: u32) {
     let _ = unsafe { call!(nr::NANOSLEEP, time.as_ptr(), 0) };
 }
 
-/// Whether one of the three interval timers runs.
-pub fn itimer_is_armed(which: u32) -> bool {
-    let mut out = [0u32; 4];
-    // SAFETY: `out` takes a struct itimerval of four words.
-    let _ = unsafe { call!(nr::GETITIMER, which, out.as_mut_ptr()) };
-    out != [0; 4]
-}
-
 /// Soft limit of open descriptors.
 pub fn nofile_limit() -> u32 {
     const RLIMIT_NOFILE: u32 = 7;

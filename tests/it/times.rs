@@ -1,5 +1,5 @@
-//! Clocks.
+//! Clocks and timers.
 
 cycles! {
-    vdso_time,
+    vdso_time, timers_itimer, timers_posix, timers_overrun, timers_thread,
 }

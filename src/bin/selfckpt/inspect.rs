@@ -11,6 +11,7 @@ use selfckpt::format::header::{FEATURE_NAMES, component_name};
 use selfckpt::format::image::{Fpu, Image, ThreadEntry, VmaEntry};
 use selfckpt::format::memory::{vma_flag, vma_kind};
 use selfckpt::format::reader::PageData;
+use selfckpt::format::timers::{Timer, clock, notify};
 use selfckpt::format::{REV, kind, notice};
 use selfckpt::settings::signal_name;
 use std::ffi::OsStr;
@@ -532,5 +533,45 @@ fn signals(out: &mut String, image: &Image) {
     }
     if image.pending.is_empty() {
         out.push_str("  none pending\n");
+    }
+    timers(out, image);
+}
+
+/// Names of the interval timers, in the order of ITIMERS.
+pub const ITIMERS: [&str; 3] = ["ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"];
+
+/// Whom a timer tells.
+pub fn notified(timer: &Timer) -> String {
+    match timer.notify.get() {
+        notify::NONE => "nobody".to_string(),
+        notify::THREAD_ID => format!("thread {}", timer.tid),
+        _ => "the process".to_string(),
+    }
+}
+
+fn timers(out: &mut String, image: &Image) {
+    let running: Vec<_> = image.itimers.iter().zip(ITIMERS).filter(|(itimer, _)| itimer.left_us.get() != 0).collect();
+    if running.is_empty() && image.timers.is_empty() {
+        return;
+    }
+    out.push_str("\ntimers:\n");
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let mut line = |what: String, left_ns: u64, every_ns: u64| {
+        let left = if left_ns == 0 { "does not run".to_string() } else { format!("{:.6} s left", seconds(left_ns)) };
+        let every = if every_ns == 0 { String::new() } else { format!(", every {:.6} s", seconds(every_ns)) };
+        let _ = writeln!(out, "  {what}: {left}{every}");
+    };
+    for (itimer, name) in running {
+        let ns = |us: u64| us.saturating_mul(1000);
+        line(name.to_string(), ns(itimer.left_us.get()), ns(itimer.every_us.get()));
+    }
+    for timer in &image.timers {
+        let (id, clock) = (timer.id.get(), clock::name(timer.clock.get()));
+        let signal = signal_name(timer.signo.get());
+        let what = match timer.notify.get() {
+            notify::NONE => format!("{id}, {clock}, tells nobody"),
+            _ => format!("{id}, {clock}, sends {signal} to {}", notified(timer)),
+        };
+        line(what, timer.left_ns.get(), timer.every_ns.get());
     }
 }

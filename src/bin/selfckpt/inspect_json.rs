@@ -3,12 +3,15 @@
 //! descriptors and the like are numbers.
 
 use crate::decode::{self, X87};
-use crate::inspect::{VECTORS, aux_label, component, features, padded_text, register, stored, vector, vma_flags};
+use crate::inspect::{
+    ITIMERS, VECTORS, aux_label, component, features, notified, padded_text, register, stored, vector, vma_flags,
+};
 use selfckpt::format::files::file_kind;
 use selfckpt::format::header::component_name;
 use selfckpt::format::image::{Fpu, Image, ThreadEntry};
 use selfckpt::format::memory::vma_kind;
 use selfckpt::format::thread::TlsEntry;
+use selfckpt::format::timers::clock;
 use selfckpt::format::{kind, notice};
 use selfckpt::settings::signal_name;
 use serde_json::{Map, Value, json};
@@ -93,6 +96,7 @@ pub fn page(path: &Path, image: &Image, error: Option<&str>) -> String {
         "memory": memory(image),
         "files": files(image),
         "signals": signals(image),
+        "timers": timers(image),
         "notices": image.notices.iter().map(|entry| json!({
             "code": entry.notice.code.get(),
             "name": notice::code::name(entry.notice.code.get()),
@@ -368,6 +372,26 @@ fn signals(image: &Image) -> Value {
             "signal": pending.signo.get(),
             "name": signal_name(pending.signo.get()).to_string(),
             "siginfo": decode::hex(&pending.siginfo),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn timers(image: &Image) -> Value {
+    json!({
+        "interval": image.itimers.iter().zip(ITIMERS).map(|(itimer, name)| json!({
+            "name": name,
+            "left_us": itimer.left_us.get(),
+            "every_us": itimer.every_us.get(),
+        })).collect::<Vec<_>>(),
+        "posix": image.timers.iter().map(|timer| json!({
+            "id": timer.id.get(),
+            "clock": timer.clock.get() as i32,
+            "clock_name": clock::name(timer.clock.get()),
+            "notifies": notified(timer),
+            "signal": timer.signo.get(),
+            "value": hex(timer.value.get().into()),
+            "left_ns": timer.left_ns.get(),
+            "every_ns": timer.every_ns.get(),
         })).collect::<Vec<_>>(),
     })
 }
