@@ -71,7 +71,7 @@ extern "C" fn look_from_outside(job: usize) -> i32 {
     };
     // A tracer that waits for the first thread of a killed program would keep the others from ending,
     // and so would wait forever: it must die with the program.
-    let dies = process::prctl(process::PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    let dies = process::prctl(crate::sys::attributes::PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if dies.is_err() || process::getppid() != parent {
         return 1;
     }

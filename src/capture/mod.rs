@@ -3,6 +3,7 @@
 //! The order of the stream is the order of [`capture`]: what the image was taken on, the process,
 //! its mappings, files, signals and threads, then the pages, and last what could not be saved.
 
+pub mod attributes;
 pub mod failure;
 pub mod files;
 pub mod guards;
@@ -93,6 +94,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
     let task_size = task::task_size();
     task::capture_header(&mut stream, context.cpu, task_size)?;
     task::capture_task(&mut stream, context, scratch.text)?;
+    attributes::capture_attributes(&mut stream, scratch.text)?;
     task::note_what_is_lost(context, &mut notices, scratch.text);
 
     table.read(skip, scratch.lines)?;

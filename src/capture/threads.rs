@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // Reads the signal frame that the kernel put on the thread's stack.
 
 use super::Stream;
+use super::attributes;
 use super::failure::Failure;
 use super::notices::{Notices, notice};
 use super::waits;
@@ -147,6 +148,9 @@ pub struct ThreadState {
     pub ids: [u32; 6],
     /// Signals that wait for the thread or the process.
     pub pending: u64,
+    /// Timer slack, and the signal at the parent's death.
+    slack: u32,
+    death_signal: u32,
     /// Filled in by the leader before it sends the stop signal.
     pub call: WaitedCall,
     /// One of [`super::waits::wait`]: the system call that the stop has interrupted; its number, and whether
@@ -190,6 +194,8 @@ impl ThreadState {
         self.name = process::comm();
         self.ids = process::user_and_group_ids();
         self.pending = process::sigpending();
+        self.slack = attributes::timer_slack();
+        self.death_signal = attributes::death_signal();
     }
 
     pub fn frame(&self) -> Frame {
@@ -425,7 +431,7 @@ fn capture_thread(
         };
         stream.record(kind::RESTART_BLOCK, FLAG_OPTIONAL, &block, &[])?;
     }
-    Ok(())
+    attributes::capture_thread_attributes(stream, tid, state.slack, state.death_signal)
 }
 
 fn capture_fpu(stream: &mut Stream<'_>, fpstate: &[u8], cpu: &HostCpu) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! [NORMAL] A whole image, parsed: every record of the stream in its place, counts bounded.
 
+use super::attributes::{Attributes, ThreadAttr};
 use super::files::{Fd, File, FileData, data_kind};
 use super::header::{Component, Header, HeaderArch};
 use super::ipc::Ipc;
@@ -82,6 +83,8 @@ pub struct ThreadEntry {
     pub cpu: Cpu,
     pub fpu: Option<Fpu>,
     pub wait: Option<RestartBlock>,
+    /// And the CPUs that it is bound to.
+    pub attr: Option<(ThreadAttr, Vec<u8>)>,
 }
 
 /// One line of `inspect --records`.
@@ -112,6 +115,7 @@ pub struct Image {
     pub dir: Vec<u8>,
     pub name: Vec<u8>,
     pub library: Vec<u8>,
+    pub attributes: Option<Attributes>,
     pub mm: Mm,
     pub auxv: Vec<u8>,
     pub vmas: Vec<VmaEntry>,
@@ -223,6 +227,7 @@ struct Parts {
     comm: Option<Vec<u8>>,
     program: Option<[Vec<u8>; 4]>,
     runtime: Option<(Runtime, [Vec<u8>; 3])>,
+    attributes: Option<Attributes>,
     mm: Option<(Mm, Vec<u8>)>,
     vmas: Vec<VmaEntry>,
     guards: Vec<GuardRange>,
@@ -395,8 +400,18 @@ impl Parts {
                 if tls.len() != thread.ntls.get() as usize {
                     return Err(FormatError::Order { kind: kind::THREAD_TLS, what: "is missing" });
                 }
-                self.threads.push(ThreadEntry { thread, tls, cpu: plain(&record)?, fpu: None, wait: None });
+                self.threads.push(ThreadEntry { thread, tls, cpu: plain(&record)?, fpu: None, wait: None, attr: None });
             }
+            kind::THREAD_ATTR => {
+                let attr: ThreadAttr = fields.take()?;
+                let cpus = fields.bytes(attr.cpus_len.get())?;
+                fields.end()?;
+                match self.threads.last_mut() {
+                    Some(last) if self.open_thread.is_none() => once(&mut last.attr, record.kind, (attr, cpus))?,
+                    _ => return Err(FormatError::Order { kind: record.kind, what: "belongs to no CPU" }),
+                }
+            }
+            kind::ATTRIBUTES => once(&mut self.attributes, record.kind, plain(&record)?)?,
             kind::CPU_FPU => {
                 let head: CpuFpu = fields.take()?;
                 let table: Vec<FpuComponent> = fields.list(head.components.get())?;
@@ -482,6 +497,7 @@ impl Parts {
             dir,
             name,
             library,
+            attributes: self.attributes,
             mm,
             auxv,
             vmas: self.vmas,

@@ -19,6 +19,7 @@
 //! left out there, each run has its own. TAIL holds a CRC-32 over all the trailers before it.
 //! FORMAT.md describes each record to the byte.
 
+pub mod attributes;
 pub mod error;
 pub mod files;
 pub mod header;
@@ -76,6 +77,10 @@ pub mod kind {
     pub const RUNTIME: u32 = 105;
     /// Ours: something that could not be saved faithfully.
     pub const NOTICE: u32 = 106;
+    /// Ours: scheduling and the like of a thread.
+    pub const THREAD_ATTR: u32 = 107;
+    /// Ours: limits and flags of the process.
+    pub const ATTRIBUTES: u32 = 108;
     pub const THREAD_TLS: u32 = 201;
     pub const CPU_FPU: u32 = 202;
     /// Ours: entries of the local descriptor table.
@@ -122,6 +127,8 @@ pub mod kind {
             PROGRAM => "PROGRAM",
             RUNTIME => "RUNTIME",
             NOTICE => "NOTICE",
+            THREAD_ATTR => "THREAD_ATTR",
+            ATTRIBUTES => "ATTRIBUTES",
             THREAD_TLS => "THREAD_TLS",
             CPU_FPU => "CPU_FPU",
             LDT => "LDT",

@@ -6,6 +6,7 @@ use super::check_ipc::check_ipc;
 use super::check_timers::check_timers;
 use crate::arch::cpu::Cpu as HostCpu;
 use crate::arch::resume::{self, Resume, Timeout};
+use crate::format::attributes::{CPUS, Inherited};
 use crate::format::header::{FEATURE_NAMES, component_name};
 use crate::format::image::{Image, ThreadEntry, VmaEntry};
 use crate::format::memory::{vma_flag, vma_kind};
@@ -78,8 +79,24 @@ pub fn check_image(image: &Image, host: &Host) -> Vec<Problem> {
         }
     }
     check_timers(image, &mut problems);
+    check_attributes(image, &mut problems);
     check_identities(image, &mut problems);
     problems.0
+}
+
+/// Where a restart writes; what the kernel is told it checks itself.
+fn check_attributes(image: &Image, problems: &mut Problems) {
+    if let Some(attributes) = &image.attributes {
+        let at = attributes.inherited.get();
+        if !inside(image, at, size_of::<Inherited>() as u64, READ | WRITE) {
+            problems.refuse(kind::ATTRIBUTES, "inherited", at);
+        }
+    }
+    for (attr, _) in image.threads.iter().filter_map(|entry| entry.attr.as_ref()) {
+        if attr.cpus_len.get() as usize > CPUS {
+            problems.refuse(kind::THREAD_ATTR, "cpus_len", attr.cpus_len.get().into());
+        }
+    }
 }
 
 /// The main thread comes first, no id stands twice, and what refers to a thread refers to one of the image.

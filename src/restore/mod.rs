@@ -6,6 +6,8 @@
 //! restorer's steps. `runtime::takeover` calls them
 //! in order.
 
+#[cfg(target_arch = "x86")]
+pub(crate) mod attributes;
 pub mod check;
 mod check_files;
 mod check_ipc;

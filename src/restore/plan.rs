@@ -1,6 +1,7 @@
 //! [NORMAL] The restorer's plan: every system call of the take-over, in order, with its arguments. The
 //! threads have a file of their own.
 
+use super::attributes::{self, Here};
 use super::files::LateLock;
 use super::ipc::{Segments, attach_flags};
 use super::memory::{Mapped, Source};
@@ -42,6 +43,7 @@ pub struct Inputs<'a> {
     pub segments: &'a Segments,
     /// [`MM_MAP_64`] or [`MM_MAP_32`].
     pub mm_map_size: u32,
+    pub attributes: &'a Here,
     pub timer_ids: TimerIds,
     /// Of timers that send their pending signals themselves, by id.
     pub expirations: HashMap<u32, u64>,
@@ -93,6 +95,7 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
     }
     restore_signals(inputs, steps);
     steps.copy(inputs.info.as_bytes(), inputs.image.runtime.restart_info.get() as u32);
+    attributes::pass_inherited(inputs, steps);
     threads::restore_threads(inputs, steps)
 }
 

@@ -109,6 +109,11 @@ impl Steps {
         self.push(kind::TRY, nr, args, 0);
     }
 
+    /// A call whose failure is told.
+    pub fn tell(&mut self, nr: u32, args: &[u32]) {
+        self.push(kind::TELL, nr, args, 0);
+    }
+
     /// A call that must return `result`.
     pub fn expect(&mut self, nr: u32, args: &[u32], result: u32) {
         self.push(kind::EXPECT, nr, args, result);

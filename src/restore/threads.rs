@@ -1,6 +1,7 @@
 //! [NORMAL] The threads' part of the plan: the main thread makes the others, each walks a list of its own in
 //! the restorer, and all wait in the restored library until the last one is there and the restorer gone.
 
+use super::attributes;
 use super::check;
 use super::files::owned_by_threads;
 use super::plan::Inputs;
@@ -52,6 +53,7 @@ pub fn restore_threads(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), Str
     };
     let info = inputs.image.runtime.restart_info.get() as u32;
     steps.wait_for(info + offset_of!(RestartInfo, waiting) as u32, others.len() as u32);
+    attributes::restore_limits(inputs, steps);
     timers::restore_timers(inputs, &ids, steps)?;
     let region = (inputs.region.start, inputs.region.len);
     steps.leave(region, info, end.esp, inputs.image.runtime.leave.get() as u32, end.eflags);
@@ -151,6 +153,7 @@ fn restore_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, own_tid: u32, steps:
     }
     let esp = place_frame(inputs, entry, altstack, steps)?;
     restore_debug_registers(entry, own_tid, steps);
+    attributes::restore_thread(inputs, entry, steps);
     Ok(End { esp, eflags: entry.cpu.flags.get() as u32 & ID_AND_NT | IF_AND_FIXED })
 }
 

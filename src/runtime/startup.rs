@@ -136,6 +136,7 @@ fn set_up(start: &Start) -> Result<(), Message> {
     read_settings(start, config)?;
     find_library(config);
     config.rseq = find_rseq();
+    crate::capture::attributes::note_inherited();
     config.pid = process::getpid();
     config.owner_pid = config.pid;
     config.passive = descends_from_a_job();

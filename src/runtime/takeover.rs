@@ -4,11 +4,13 @@
 
 use super::startup::{self, Start};
 use super::{config, lock};
+use crate::capture::attributes as capture_attributes;
 use crate::catalog::{self, Chosen};
 use crate::format::PAGE;
 use crate::format::image::Image;
 use crate::format::task::DELETED;
 use crate::format::task::RestartInfo;
+use crate::restore::attributes;
 use crate::restore::check::{self, Host};
 use crate::restore::files::{Files, LateLock};
 use crate::restore::memory::{self, Mapped};
@@ -448,6 +450,9 @@ fn go(
     for lost in timers::find_lost(image, timer_ids) {
         warn(lost);
     }
+    let here = attributes::look_around(capture_attributes::own_inherited(), capture_attributes::timer_slack());
+    attributes::tell_missing_cpus(image, &here, &mut warn);
+    attributes::restore_process(image, &mut warn);
     let every = first_period(image, info);
     let mut inputs = plan::Inputs {
         image,
@@ -465,6 +470,7 @@ fn go(
         same_ids: may_choose_ids(image),
         capabilities: without_choosing(start),
         mm_map_size,
+        attributes: &here,
         timer_ids,
         expirations: timers::count_expirations(image),
         period: (every != 0).then_some((every, image.runtime.trigger.get())),

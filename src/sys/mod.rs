@@ -5,6 +5,7 @@
 #![allow(unsafe_code)] // The calls themselves; each wrapper names what its caller must guarantee.
 
 pub mod abi;
+pub mod attributes;
 pub mod errno;
 pub mod fs;
 pub mod ipc;

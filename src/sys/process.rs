@@ -31,7 +31,6 @@ pub const PR_SET_MM: u32 = 35;
 pub const PR_SET_MM_MAP: u32 = 14;
 pub const PR_SET_MM_MAP_SIZE: u32 = 15;
 pub const PR_GET_TID_ADDRESS: u32 = 40;
-pub const PR_SET_PDEATHSIG: u32 = 1;
 pub const PR_SET_PTRACER: u32 = 0x5961_6d61;
 
 macro_rules! simple {

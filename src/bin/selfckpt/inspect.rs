@@ -3,8 +3,8 @@
 
 use crate::decode::{self, X87};
 use crate::failure::{FAILED, Failure, Outcome};
-use crate::inspect_json;
 use crate::verb::{Arguments, Operands, Opt, Verb};
+use crate::{inspect_attributes, inspect_json};
 use selfckpt::catalog::{self, CatalogError, Target};
 use selfckpt::format::files::file_kind;
 use selfckpt::format::header::{FEATURE_NAMES, component_name};
@@ -313,6 +313,7 @@ fn thread_page(out: &mut String, entry: &ThreadEntry) {
     } else {
         let _ = writeln!(out, "  debug registers not in use");
     }
+    inspect_attributes::thread_lines(out, entry);
     let _ = writeln!(out, "  blocked signals: {}", decode::signal_set(t.sigmask.get()));
     let _ = writeln!(
         out,
@@ -535,6 +536,7 @@ fn signals(out: &mut String, image: &Image) {
         out.push_str("  none pending\n");
     }
     timers(out, image);
+    inspect_attributes::page(out, image);
 }
 
 /// Names of the interval timers, in the order of ITIMERS.

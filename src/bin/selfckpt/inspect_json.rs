@@ -6,6 +6,7 @@ use crate::decode::{self, X87};
 use crate::inspect::{
     ITIMERS, VECTORS, aux_label, component, features, notified, padded_text, register, stored, vector, vma_flags,
 };
+use crate::inspect_attributes;
 use selfckpt::format::files::file_kind;
 use selfckpt::format::header::component_name;
 use selfckpt::format::image::{Fpu, Image, ThreadEntry};
@@ -97,6 +98,7 @@ pub fn page(path: &Path, image: &Image, error: Option<&str>) -> String {
         "files": files(image),
         "signals": signals(image),
         "timers": timers(image),
+        "attributes": inspect_attributes::json(image),
         "notices": image.notices.iter().map(|entry| json!({
             "code": entry.notice.code.get(),
             "name": notice::code::name(entry.notice.code.get()),
@@ -215,6 +217,7 @@ fn thread(entry: &ThreadEntry) -> Value {
             "gdt_entries": t.gdt_tls_entries.get(),
             "entries": entry.tls.iter().map(descriptor).collect::<Vec<_>>(),
         },
+        "attributes": inspect_attributes::thread_json(entry),
         "blocked": decode::signals(t.sigmask.get()),
         "altstack": {
             "sp": hex(t.altstack_sp.get()),

@@ -8,6 +8,7 @@ mod decode;
 mod failure;
 mod identity;
 mod inspect;
+mod inspect_attributes;
 mod inspect_json;
 mod list;
 mod manual;

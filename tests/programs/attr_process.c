@@ -1,0 +1,95 @@
+/*
+ * Attributes of the process: resource limits, flags of prctl(), how it is to be killed and dumped, and
+ * what it has registered for with membarrier().
+ */
+#include "harness.h"
+#include <linux/membarrier.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#define PR_GET_MEMORY_MERGE 68
+#endif
+
+static struct rlimit64 limits[RLIM_NLIMITS];
+static char filter[64], oom[64];
+static int merge, registered;
+
+static void set_limit(int which, rlim64_t soft)
+{
+    struct rlimit64 now;
+    NEED(getrlimit64(which, &now) == 0);
+    now.rlim_cur = soft < now.rlim_max ? soft : now.rlim_max;
+    NEED(setrlimit64(which, &now) == 0);
+}
+
+static void put(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    NEED(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+}
+
+static int subreaper(void)
+{
+    int value = -1;
+    prctl(PR_GET_CHILD_SUBREAPER, &value);
+    return value;
+}
+
+int main(int argc, char **argv)
+{
+    char now[64];
+    start(argc, argv);
+    set_limit(RLIMIT_CPU, 40000);
+    set_limit(RLIMIT_FSIZE, 1ull << 40);
+    set_limit(RLIMIT_NOFILE, 300);
+    set_limit(RLIMIT_AS, 0xe0000000ull);
+    set_limit(RLIMIT_CORE, 12345);
+    set_limit(RLIMIT_STACK, 4 << 20);
+    struct rlimit64 both = {100, 200};
+    NEED(setrlimit64(RLIMIT_LOCKS, &both) == 0);
+    for (int i = 0; i < RLIM_NLIMITS; i++)
+        NEED(getrlimit64(i, &limits[i]) == 0);
+    NEED(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+    NEED(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    NEED(prctl(PR_SET_KEEPCAPS, 1) == 0);
+    NEED(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+    merge = prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0;
+    put("/proc/self/coredump_filter", "0x11");
+    put("/proc/self/oom_score_adj", "345");
+    slurp("/proc/self/coredump_filter", filter, sizeof filter);
+    slurp("/proc/self/oom_score_adj", oom, sizeof oom);
+    registered = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+    ready();
+    do {
+        next_round();
+        if (broken()) {
+            set_limit(RLIMIT_NOFILE, 200);
+            prctl(PR_SET_KEEPCAPS, 0);
+        }
+        for (int i = 0; i < RLIM_NLIMITS; i++) {
+            struct rlimit64 limit;
+            getrlimit64(i, &limit);
+            EXPECT(limit.rlim_cur == limits[i].rlim_cur && limit.rlim_max == limits[i].rlim_max,
+                   "limit %d is %llu %llu instead of %llu %llu", i, (unsigned long long)limit.rlim_cur,
+                   (unsigned long long)limit.rlim_max, (unsigned long long)limits[i].rlim_cur,
+                   (unsigned long long)limits[i].rlim_max);
+        }
+        EXPECT(subreaper() == 1, "no subreaper: %d", subreaper());
+        EXPECT(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, "privileges can be gained");
+        EXPECT(prctl(PR_GET_KEEPCAPS) == 1, "keepcaps is off");
+        EXPECT(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1, "huge pages are on");
+        EXPECT(!merge || prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1, "memory is not merged");
+        slurp("/proc/self/coredump_filter", now, sizeof now);
+        EXPECT(strcmp(now, filter) == 0, "coredump_filter is %s instead of %s", now, filter);
+        slurp("/proc/self/oom_score_adj", now, sizeof now);
+        EXPECT(strcmp(now, oom) == 0, "oom_score_adj is %s instead of %s", now, oom);
+        if (registered)
+            EXPECT(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0, "membarrier: errno %d", errno);
+        set_limit(RLIMIT_NOFILE, limits[RLIMIT_NOFILE].rlim_cur == 300 ? 400 : 300);
+        getrlimit64(RLIMIT_NOFILE, &limits[RLIMIT_NOFILE]);
+    } while (report());
+    return finish();
+}
