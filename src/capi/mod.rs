@@ -2,11 +2,10 @@
 #![allow(unsafe_code)] // Exports C symbols; sets errno.
 
 use crate::runtime::config::{BLOCKED, DEFERRED, GENERATION, READY};
-use crate::runtime::writer;
-use crate::runtime::{call, config, trigger};
+use crate::runtime::{call, config, sections, trigger, writer};
 use crate::sys::abi::{OWN_MARK, Siginfo};
 use crate::sys::{Errno, process};
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 use core::sync::atomic::Ordering;
 
 fn fail(errno: Errno) -> c_int {
@@ -28,7 +27,7 @@ pub extern "C" fn ckpt_now() -> c_int {
     if !trigger::is_installed(signal) {
         return fail(Errno::EOPNOTSUPP);
     }
-    let result = call::checkpoint_now(signal);
+    let result = sections::call_around(|| call::checkpoint_now(signal));
     if result < 0 { fail(Errno(-result)) } else { result }
 }
 
@@ -69,4 +68,27 @@ pub extern "C" fn ckpt_unblock() -> c_int {
         }
     }
     0
+}
+
+fn done(result: Result<(), Errno>) -> c_int {
+    result.map_or_else(fail, |()| 0)
+}
+
+/// Calls `function(event, arg)` from now on, around every checkpoint: `event` says when.
+#[unsafe(no_mangle)]
+pub extern "C" fn ckpt_on(event: c_int, function: Option<sections::Function>, arg: *mut c_void) -> c_int {
+    let Some(function) = function else { return fail(Errno::EINVAL) };
+    done(sections::add_hook(event as u32, function, arg as usize))
+}
+
+/// Memory that need not be saved: its whole pages read as zeros after a restart.
+#[unsafe(no_mangle)]
+pub extern "C" fn ckpt_exclude(addr: *mut c_void, len: usize) -> c_int {
+    done(sections::exclude(addr as usize, len))
+}
+
+/// Memory that is to be saved again.
+#[unsafe(no_mangle)]
+pub extern "C" fn ckpt_include(addr: *mut c_void, len: usize) -> c_int {
+    done(sections::include(addr as usize, len))
 }

@@ -3,6 +3,7 @@
 //! The choice is kept apart from the writing, so that it can become incremental.
 #![allow(unsafe_code)] // PAGEMAP_SCAN, and looking at resident memory for zeros.
 
+use super::excluded;
 use super::failure::{Failure, fail};
 use super::guards::is_guarded;
 use super::vmas::VmaSlot;
@@ -257,14 +258,21 @@ impl<'a> Selector<'a> {
             let (start, stop) = (region.start as usize, region.end as usize);
             let mut at = start;
             while at < stop {
+                // What need not be saved comes back as zeros where there is no file behind it.
+                let wanted =
+                    if policy == Policy::Resident { excluded::next_wanted(at, stop) } else { Some((at, stop)) };
+                let Some((wanted_at, wanted_stop)) = wanted else { break };
                 let next = if region.categories & PAGE_IS_PRESENT == 0 {
-                    self.unguarded_run(vma, at, stop)
+                    self.unguarded_run(vma, wanted_at, wanted_stop)
                 } else if skip_zeros {
-                    nonzero_run(at, stop)
+                    nonzero_run(wanted_at, wanted_stop)
                 } else {
-                    Some((at, stop))
+                    Some((wanted_at, wanted_stop))
                 };
-                let Some((from, to)) = next else { break };
+                let Some((from, to)) = next else {
+                    at = wanted_stop;
+                    continue;
+                };
                 let taken = self.push(from, (to - from) / PAGE, runs, batch);
                 at = from + taken * PAGE;
                 if at < to {
@@ -308,6 +316,7 @@ impl<'a> Selector<'a> {
             let resident = all || core.get((self.at - start) / PAGE).is_some_and(|byte| byte & 1 != 0);
             // What is not there must not be looked at: it would come into being.
             let wanted = resident
+                && excluded::next_wanted(self.at, self.at + PAGE).is_some()
                 && !is_guarded(self.guards, self.at)
                 && !(readable(vma) && !self.watchpoints().any(|page| page == self.at) && is_zero_page(self.at));
             if wanted && self.push(self.at, 1, runs, batch) == 0 {

@@ -10,6 +10,7 @@ pub mod lock;
 pub mod period;
 pub mod quiesce;
 pub mod requests;
+pub mod sections;
 pub mod startup;
 pub mod status;
 pub mod takeover;

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // Called by the kernel with raw pointers; moves to another stack.
 
 use super::requests::{self, Waiting};
-use super::{checkpoint, config};
+use super::{checkpoint, config, sections};
 use crate::arch::entry;
 use crate::capture::threads::Frame;
 use crate::capture::{failure::Failure, scratch};
@@ -54,6 +54,9 @@ fn serve_signal(signal: u32, info: &Siginfo, ucontext: usize) {
     let mut request = Request { signal, token, by_call, stop: false, frame, started: process::now(), scratch: 0 };
     if config::BLOCKED.load(Ordering::Relaxed) != 0 {
         refuse_blocked(&request);
+        return;
+    }
+    if !by_call && sections::serve_around(signal, info, &frame) {
         return;
     }
     if !config::try_begin() {

@@ -43,4 +43,4 @@ fn without_library() {
     job.end("without the library");
 }
 
-cycles! { thread_ckpt_now }
+cycles! { thread_ckpt_now, api_events, api_exclude }
