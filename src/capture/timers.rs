@@ -9,7 +9,7 @@ use super::notices::{Notices, notice};
 use super::{Context, Stream};
 use crate::format::kind;
 use crate::format::notice::code;
-use crate::format::timers::{Itimer, Timer, clock, notify};
+use crate::format::timers::{Clocks, Itimer, Timer, clock, notify};
 use crate::sys::abi::OWN_MARK;
 use crate::sys::lines::{Cursor, Lines, parse_dec, parse_hex};
 use crate::sys::{Errno, call, fs, nr, process};
@@ -135,6 +135,11 @@ pub fn capture_timers(
     notices: &mut Notices<'_>,
 ) -> Result<(), Failure> {
     let read = &context.timers;
+    let clocks = Clocks {
+        monotonic: U64::new(nanoseconds(process::CLOCK_MONOTONIC)),
+        boottime: U64::new(nanoseconds(process::CLOCK_BOOTTIME)),
+    };
+    stream.record(kind::CLOCKS, 0, &clocks, &[])?;
     stream.record(kind::ITIMERS, 0, &read.itimers, &[])?;
     if !read.known {
         notice!(
@@ -157,6 +162,11 @@ pub fn capture_timers(
         stream.record(kind::TIMER, 0, &*timer, &[])?;
     }
     Ok(())
+}
+
+fn nanoseconds(clock: u32) -> u64 {
+    let time = process::clock(clock);
+    (time.sec as u64).wrapping_mul(SECOND).wrapping_add(time.nsec as u64)
 }
 
 /// Says what of a timer cannot be as it was.

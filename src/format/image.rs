@@ -10,7 +10,7 @@ use super::reader::{PageData, Record, StoredRun};
 use super::signals::{NSIG, SigAction, SigPending};
 use super::task::{Program, Runtime, Task};
 use super::thread::{Cpu, CpuFpu, FpuComponent, RestartBlock, Thread, TlsEntry};
-use super::timers::{Itimer, Timer};
+use super::timers::{Clocks, Itimer, Timer};
 use super::{FLAG_OPTIONAL, FormatError, MAGIC_HEAD, ReadAt, Reader, RecordHead, kind};
 use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 
@@ -128,6 +128,7 @@ pub struct Image {
     pub pending: Vec<SigPending>,
     pub itimers: [Itimer; 3],
     pub timers: Vec<Timer>,
+    pub clocks: Option<Clocks>,
     pub threads: Vec<ThreadEntry>,
     pub ldt: Vec<TlsEntry>,
     /// Ordered by address.
@@ -237,6 +238,7 @@ struct Parts {
     actions: Option<Vec<SigAction>>,
     pending: Vec<SigPending>,
     itimers: Option<[Itimer; 3]>,
+    clocks: Option<Clocks>,
     timers: Vec<Timer>,
     threads: Vec<ThreadEntry>,
     /// The thread whose CPU has not come yet.
@@ -374,6 +376,7 @@ impl Parts {
             }
             kind::SIGPENDING => self.pending.push(plain(&record)?),
             kind::ITIMERS => once(&mut self.itimers, record.kind, plain(&record)?)?,
+            kind::CLOCKS => once(&mut self.clocks, record.kind, plain(&record)?)?,
             kind::TIMER => self.timers.push(plain(&record)?),
             kind::THREAD => {
                 if self.open_thread.is_some() {
@@ -509,6 +512,7 @@ impl Parts {
             pending: self.pending,
             itimers: self.itimers.unwrap_or_default(),
             timers: self.timers,
+            clocks: self.clocks,
             threads: self.threads,
             ldt: self.ldt,
             runs: self.runs,

@@ -111,6 +111,8 @@ pub mod kind {
     pub const ITIMERS: u32 = 603;
     /// Ours: a POSIX timer.
     pub const TIMER: u32 = 604;
+    /// Ours: the clocks that count from the boot.
+    pub const CLOCKS: u32 = 605;
     pub const TAIL: u32 = 9001;
     pub const ERROR: u32 = 9999;
 
@@ -145,6 +147,7 @@ pub mod kind {
             SIGPENDING => "SIGPENDING",
             ITIMERS => "ITIMERS",
             TIMER => "TIMER",
+            CLOCKS => "CLOCKS",
             TAIL => "TAIL",
             ERROR => "ERROR",
             _ => "unknown",

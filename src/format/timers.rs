@@ -13,6 +13,15 @@ pub struct Itimer {
 }
 const _: () = assert!(size_of::<Itimer>() == 16);
 
+/// CLOCKS: what the clocks that count from the boot showed at the checkpoint, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Clocks {
+    pub monotonic: U64,
+    pub boottime: U64,
+}
+const _: () = assert!(size_of::<Clocks>() == 16);
+
 /// TIMER: a timer of timer_create(2).
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

@@ -447,6 +447,9 @@ fn go(
 ) -> Result<std::convert::Infallible, String> {
     let Prepared { mapped, vdso, vdso_temporary, mm_map_size } = prepared;
     let timer_ids = timers::find_timer_ids().map_err(|errno| format!("cannot make a timer: {errno}"))?;
+    for told in timers::find_clocks_that_go_back(image) {
+        warn(told);
+    }
     for lost in timers::find_lost(image, timer_ids) {
         warn(lost);
     }

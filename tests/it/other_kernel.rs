@@ -1,4 +1,4 @@
-//! A restart on a kernel whose vdso differs. There is one kernel here, so the image is changed: one byte
+//! A restart on a kernel whose vdso differs, or that was booted later. There is one kernel here, so the image is changed: one byte
 //! of the vdso's build-id, with all checksums made right again, is a kernel that was built elsewhere.
 
 use crate::common::Spec;
@@ -89,5 +89,28 @@ fn vdso_of_another_kernel() {
     job.sigkill();
     job.restart();
     job.go("after a second restart");
+    job.end("at the end");
+}
+
+/// A machine that was booted a minute ago: the clocks of the image are moved into the future.
+#[test]
+fn clocks_of_another_boot() {
+    let Some(mut job) = Spec::new("timers_posix").start() else { return };
+    let taken = job.checkpoint();
+    job.sigkill();
+    let mut bytes = fs::read(&taken.path).expect("the image");
+    let image = Image::read(bytes.as_slice(), PageData::Check).expect("a good image");
+    let line = image.records.iter().find(|line| line.kind == kind::CLOCKS).expect("a record of the clocks");
+    const DAYS: u64 = 100;
+    let later = image.clocks.expect("clocks").monotonic.get() + DAYS * 86_400 * 1_000_000_000;
+    let at = line.offset as usize + 8;
+    bytes[at..at + 8].copy_from_slice(&later.to_le_bytes());
+    seal(&mut bytes);
+    fs::write(&taken.path, &bytes).expect("the image can be written");
+    job.restart();
+    job.go("with clocks that go back");
+    let story = job.story();
+    assert!(story.contains("CLOCK_MONOTONIC goes back by 86"), "{story}");
+    assert!(!story.contains("CLOCK_BOOTTIME goes back"), "{story}");
     job.end("at the end");
 }

@@ -98,6 +98,10 @@ pub fn page(path: &Path, image: &Image, error: Option<&str>) -> String {
         "files": files(image),
         "signals": signals(image),
         "timers": timers(image),
+        "clocks": image.clocks.map(|clocks| json!({
+            "monotonic_ns": clocks.monotonic.get(),
+            "boottime_ns": clocks.boottime.get(),
+        })),
         "attributes": inspect_attributes::json(image),
         "notices": image.notices.iter().map(|entry| json!({
             "code": entry.notice.code.get(),
