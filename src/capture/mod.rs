@@ -49,8 +49,6 @@ pub struct Context<'a> {
     pub cpu: &'a Cpu,
     /// Descriptors of the library.
     pub own_fds: &'a [i32],
-    /// Trigger signals, bit n-1 for signal n.
-    pub own_signals: u64,
     pub generation: u32,
     pub library: task::Library<'a>,
     /// Children that are left behind on request.

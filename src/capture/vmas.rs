@@ -284,7 +284,7 @@ fn classify_one(slot: &mut VmaSlot, shared: bool, names: &[u8], notices: &mut No
         b"[vdso]" => vma_kind::VDSO,
         name if name.starts_with(b"[vvar") => vma_kind::VVAR,
         name if name.starts_with(b"/") => {
-            classify_file(slot, shared, name, notices);
+            classify_file(slot, shared, name);
             return;
         }
         _ if shared => vma_kind::ANON_SHARED,
@@ -292,7 +292,7 @@ fn classify_one(slot: &mut VmaSlot, shared: bool, names: &[u8], notices: &mut No
     };
 }
 
-fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8], notices: &mut Notices<'_>) {
+fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8]) {
     let mut path: Text<4100> = Text::from_bytes(name);
     let found = path.as_path().ok_or(Errno::ENAMETOOLONG).and_then(fs::stat);
     match found {

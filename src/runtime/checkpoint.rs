@@ -209,7 +209,6 @@ fn write(
         rseq: config.rseq,
         cpu: &cpu,
         own_fds: &own_fds,
-        own_signals,
         generation: target.generation,
         library: Library {
             restart_info: config::restart_info_address(),

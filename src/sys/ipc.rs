@@ -120,11 +120,6 @@ pub unsafe fn shmdt(at: usize) -> Result<(), Errno> {
     unsafe { call!(nr::SHMDT, at) }.map(drop)
 }
 
-pub fn shm_remove(id: u32) -> Result<(), Errno> {
-    // SAFETY: takes numbers.
-    unsafe { call!(nr::SHMCTL, id, IPC_RMID, 0) }.map(drop)
-}
-
 pub fn shm_lock(id: u32) -> Result<(), Errno> {
     // SAFETY: takes numbers.
     unsafe { call!(nr::SHMCTL, id, SHM_LOCK, 0) }.map(drop)
