@@ -107,9 +107,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
 
     let fds = files::capture_files(
         &mut stream,
-        scratch.fds,
-        scratch.fd_order,
-        scratch.socket_order,
+        files::Tables { fds: scratch.fds, order: scratch.fd_order, ends: scratch.socket_order },
         context.own_fds,
         context.refuse_sockets,
         &mut notices,

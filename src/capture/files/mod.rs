@@ -131,20 +131,28 @@ impl Saver<'_, '_, '_> {
     }
 }
 
+/// Memory for the table of descriptors.
+pub struct Tables<'a> {
+    pub fds: &'a mut [FdSlot],
+    /// By device and inode.
+    pub order: &'a mut [u32],
+    /// By end of a connection.
+    pub ends: &'a mut [u32],
+}
+
 /// Reads the descriptor table and writes it.
 ///
 /// `own` are the library's descriptors, which are not the program's. Returns how many there are in `fds`.
 pub fn capture_files(
     stream: &mut Stream<'_>,
-    fds: &mut [FdSlot],
-    order: &mut [u32],
-    ends: &mut [u32],
+    tables: Tables<'_>,
     own: &[i32],
     refuse_sockets: bool,
     notices: &mut Notices<'_>,
     buf: &mut [u8],
     large_buf: &mut [u8],
 ) -> Result<usize, Failure> {
+    let Tables { fds, order, ends } = tables;
     let count = list_fds(fds, own, buf)?;
     let fds = fds.get_mut(..count).unwrap_or(&mut []);
     // Numbers come in any order from a large table; records are ordered.

@@ -17,6 +17,11 @@ use crate::sys::socket::{
 use crate::sys::{Errno, fs};
 use zerocopy::little_endian::U32;
 
+const SO_REUSEADDR: u32 = 2;
+const SO_RCVLOWAT: u32 = 18;
+const IPPROTO_IP: u32 = 0;
+const IPPROTO_IPV6: u32 = 41;
+
 /// Options that are numbers or small structures: (level, option). One that a socket does not have is left out.
 const OPTIONS: [(u32, u32); 29] = [
     (SOL_SOCKET, 2),  // SO_REUSEADDR
@@ -214,12 +219,12 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
     if outside && (slot.fd <= 2 || domain == AF_UNIX && socket::peer(slot.fd).is_ok_and(|peer| peer.len <= 2)) {
         return Some(file_kind::STREAM);
     }
-    let known = match (domain, kind, number(socket::SO_PROTOCOL)) {
-        (AF_INET | AF_INET6, SOCK_STREAM, socket::IPPROTO_TCP) => true,
-        (AF_INET | AF_INET6, SOCK_DGRAM, socket::IPPROTO_UDP) => true,
-        (AF_UNIX, SOCK_STREAM | SOCK_DGRAM | SOCK_SEQPACKET, _) => true,
-        _ => false,
-    };
+    let known = matches!(
+        (domain, kind, number(socket::SO_PROTOCOL)),
+        (AF_INET | AF_INET6, SOCK_STREAM, socket::IPPROTO_TCP)
+            | (AF_INET | AF_INET6, SOCK_DGRAM, socket::IPPROTO_UDP)
+            | (AF_UNIX, SOCK_STREAM | SOCK_DGRAM | SOCK_SEQPACKET, _)
+    );
     known.then_some(file_kind::SOCKET)
 }
 
@@ -265,7 +270,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
         peer_name: peer_name.bytes,
     };
     saver.data(slot.file, data_kind::SOCKET, 0, zerocopy::IntoBytes::as_bytes(&head))?;
-    save_options(saver, subject)?;
+    save_options(saver, subject, domain, kind)?;
     if kind != SOCK_STREAM {
         return super::socket_data::save_messages(saver, subject, domain, kind, polled);
     }
@@ -416,7 +421,7 @@ pub(super) fn on_the_way(info: &[u8; 216], peer: i32) -> u64 {
     (u64::from(word(info, NOT_SENT)) + sent).saturating_sub(u64_at(&tcp_info(peer), BYTES_RECEIVED))
 }
 
-fn save_options(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), Failure> {
+fn save_options(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, domain: u32, kind: u32) -> Result<(), Failure> {
     let fd = subject.slot.fd;
     let locked = socket::get_number(fd, SOL_SOCKET, socket::SO_BUF_LOCK).unwrap_or(0);
     // Buffer sizes that the program has chosen: SO_SNDBUF, SO_RCVBUF.
@@ -424,8 +429,22 @@ fn save_options(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<
         [(1, 7), (2, 8)].into_iter().filter(|(bit, _)| locked & bit != 0).map(|(_, option)| (SOL_SOCKET, option));
     for (level, option) in OPTIONS.into_iter().chain(buffers) {
         let mut value = [0u8; 16];
+        let applies = match level {
+            IPPROTO_IP => domain != AF_UNIX,
+            IPPROTO_IPV6 => domain == AF_INET6,
+            socket::IPPROTO_TCP => domain != AF_UNIX && kind == SOCK_STREAM,
+            _ => true,
+        };
+        if !applies {
+            continue;
+        }
         let Ok(len) = socket::get_option(fd, level, option, &mut value) else { continue };
-        let number = u64::from(level) << 32 | u64::from(option);
+        // What a new socket has anyway, of the many that are off by default.
+        let off_by_default = level == SOL_SOCKET && !matches!(option, SO_REUSEADDR | SO_RCVLOWAT | socket::SO_PEEK_OFF);
+        if off_by_default && value.iter().all(|&byte| byte == 0) {
+            continue;
+        }
+        let number = (u64::from(level) << 32) | u64::from(option);
         saver.data(subject.slot.file, data_kind::SOCKET_OPTION, number, value.get(..len).unwrap_or(&[]))?;
     }
     Ok(())

@@ -39,7 +39,7 @@ pub fn for_each(buf: &mut [u8], each: &mut dyn FnMut(&Found)) -> Result<(), Errn
     // nlmsghdr: length, type SOCK_DIAG_BY_FAMILY, flags REQUEST|DUMP, sequence, port; unix_diag_req: family,
     // protocol, states (all), inode, what to show, cookie.
     const REQUEST: [u32; 10] =
-        [40, 20 | 0x301 << 16, 1, 0, AF_UNIX, u32::MAX, 0, SHOW_VFS_PEER_RQLEN, u32::MAX, u32::MAX];
+        [40, 20 | (0x301 << 16), 1, 0, AF_UNIX, u32::MAX, 0, SHOW_VFS_PEER_RQLEN, u32::MAX, u32::MAX];
     let netlink = socket::socket(socket::AF_NETLINK, socket::SOCK_RAW, NETLINK_SOCK_DIAG)?;
     let mut request = [0u8; 40];
     for (place, value) in request.chunks_exact_mut(4).zip(REQUEST) {

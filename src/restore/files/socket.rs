@@ -96,7 +96,7 @@ pub(super) fn shown(name: &[u8]) -> String {
 }
 
 fn option(entry: &FileEntry, level: u32, option: u32) -> Option<&[u8]> {
-    let number = u64::from(level) << 32 | u64::from(option);
+    let number = (u64::from(level) << 32) | u64::from(option);
     let is = |item: &&crate::format::image::FileDataEntry| {
         item.data.what.get() == data_kind::SOCKET_OPTION && item.data.offset.get() == number
     };
