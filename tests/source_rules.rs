@@ -54,7 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("restorer", &["sys"]),
     ("interpose", &["sys", "arch", "control"]),
-    ("capture", &["format", "sys", "arch"]),
+    ("capture", &["format", "sys", "arch", "control"]),
     ("restore", &["format", "sys", "arch", "restorer"]),
     (
         "runtime",
