@@ -186,7 +186,7 @@ impl<'a> VmaTable<'a> {
                 slot.mtime = last.mtime;
                 slot.mtime_nsec = last.mtime_nsec;
             } else {
-                classify_one(&mut slot, shared, self.names, notices);
+                classify_one(&mut slot, shared, self.names);
             }
             if slot.flags & vma_flag::DEVICE != 0 && !matches!(slot.kind, vma_kind::VDSO | vma_kind::VVAR) {
                 notice!(
@@ -278,7 +278,7 @@ impl<'a> VmaTable<'a> {
     }
 }
 
-fn classify_one(slot: &mut VmaSlot, shared: bool, names: &[u8], notices: &mut Notices<'_>) {
+fn classify_one(slot: &mut VmaSlot, shared: bool, names: &[u8]) {
     let name = slot.name(names);
     slot.kind = match name {
         b"[vdso]" => vma_kind::VDSO,

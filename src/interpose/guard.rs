@@ -30,12 +30,14 @@ struct Action {
 }
 
 impl Action {
-    const NONE: Action = Action {
-        handler: AtomicU32::new(SIG_DFL),
-        flags: AtomicU32::new(0),
-        restorer: AtomicU32::new(0),
-        mask: AtomicU64::new(0),
-    };
+    const fn none() -> Action {
+        Action {
+            handler: AtomicU32::new(SIG_DFL),
+            flags: AtomicU32::new(0),
+            restorer: AtomicU32::new(0),
+            mask: AtomicU64::new(0),
+        }
+    }
 }
 
 /// The trigger signals, bit n-1 for signal n. None as long as the library is not set up.
@@ -43,7 +45,7 @@ static HELD: AtomicU64 = AtomicU64::new(0);
 /// Those of them that the program uses itself.
 static SHARED: AtomicU64 = AtomicU64::new(0);
 /// What the program has set for the trigger signals.
-static ACTIONS: [Action; 64] = [Action::NONE; 64];
+static ACTIONS: [Action; 64] = [const { Action::none() }; 64];
 /// Trigger signals that were taken out of the masks of the other signals' actions.
 static TAKEN_OUT: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 

@@ -86,6 +86,7 @@ fn answer(config: &mut config::Config, request: &mut Request, scratch: &mut Scra
 }
 
 /// How far a checkpoint has come.
+#[allow(clippy::large_enum_variant)] // There is no heap to put the other one on.
 enum Taken {
     Written(Written),
     /// The writer is at it.
@@ -155,6 +156,7 @@ fn take(
 }
 
 /// In the writer: makes the image visible, tells everybody, ends.
+#[allow(clippy::too_many_arguments)]
 fn finish_as_writer(
     config: &mut config::Config,
     request: &Request,
@@ -186,6 +188,7 @@ fn finish_as_writer(
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 fn write(
     config: &config::Config,
     request: &Request,

@@ -435,6 +435,7 @@ fn without_choosing(start: &Start) -> Option<process::CapSets> {
     Some(sets)
 }
 
+#[allow(clippy::too_many_arguments)]
 fn go(
     image: &Image,
     host: &Host,

@@ -252,7 +252,7 @@ fn settings_on_resume() {
     let fewer = wait_until(|| (images_in(&run.images()).len() == 2).then_some(()));
     assert!(fewer.is_some(), "{:?}", images_in(&run.images()));
     let newest = images_in(&run.images()).pop().expect("an image").generation;
-    let more = wait_until(|| (images_in(&run.images()).pop()?.generation > newest + 1).then_some(()));
+    let more = wait_until(|| images_in(&run.images()).pop().filter(|image| image.generation > newest + 1));
     assert!(more.is_some(), "the period is forgotten");
     assert!(kill(child.id() as i32, libc::SIGUSR1));
     let code = child.wait().expect("wait").code();
@@ -262,7 +262,7 @@ fn settings_on_resume() {
     // By `restart`, all of it stays.
     let mut restarted = selfckpt_command().arg("restart").arg(run.images()).spawn().expect("selfckpt restart");
     let newest = images_in(&run.images()).pop().expect("an image").generation;
-    let more = wait_until(|| (images_in(&run.images()).pop()?.generation > newest + 2).then_some(()));
+    let more = wait_until(|| images_in(&run.images()).pop().filter(|image| image.generation > newest + 2));
     assert!(more.is_some(), "the period is forgotten");
     // One is removed when the next one is there.
     assert!(wait_until(|| (images_in(&run.images()).len() == 2).then_some(())).is_some(), "more are kept");

@@ -234,7 +234,7 @@ impl Drop for Cluster {
 }
 
 fn input(lines: usize) -> String {
-    (0..lines).map(|n| format!("line {n}\n")).collect()
+    (0..lines).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// What batch_app prints.

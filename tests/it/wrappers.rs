@@ -19,7 +19,7 @@ impl Place {
         let temp = TempDir::new(name);
         let dir = temp.path();
         symlink(program("batch_app"), dir.join("app")).expect("a link");
-        let input: String = (0..LINES).map(|n| format!("line {n}\n")).collect();
+        let input = (0..LINES).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n") + "\n";
         fs::write(dir.join("input"), input).expect("write");
         // The batch system's command: it says what it was told.
         let command = dir.join("qsub");
