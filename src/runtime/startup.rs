@@ -31,6 +31,9 @@ extern "C" fn constructor(_argc: i32, argv: *const *const c_char, envp: *const *
     if cfg!(test) || config::READY.swap(1, Ordering::Relaxed) == 1 {
         return;
     }
+    const AT_SYSINFO: libc::c_ulong = 32;
+    // SAFETY: the kernel's own entry; the constructor is alone in this process.
+    unsafe { crate::sys::set_kernel_entry(libc::getauxval(AT_SYSINFO) as usize) };
     // SAFETY: the dynamic linker passes the vectors of the process.
     let start = unsafe { Start::new(argv, envp) };
     if let Err((message, status)) = run_or_restart(&start) {

@@ -12,7 +12,7 @@ use crate::format::task::DELETED;
 use crate::format::task::RestartInfo;
 use crate::restore::attributes;
 use crate::restore::check::{self, Host};
-use crate::restore::files::{Files, LateLock};
+use crate::restore::files::{Files, LateLock, raise_limit};
 use crate::restore::memory::{self, Mapped};
 use crate::restore::steps::Steps;
 use crate::restore::{absent, ipc, layout, plan, timers, vdso};
@@ -84,6 +84,7 @@ fn try_restart(path: &Path, start: &Start, unmounted: &mut Option<String>) -> Re
     check_credentials(&image, &source)?;
 
     note_pids(start);
+    raise_limit(&image);
     let (dir, lock_fd) = take_name(&path, &image)?;
     let inherit = match start.env(b"SELFCKPT_STDIO") {
         None | Some(b"") => false,
@@ -200,8 +201,12 @@ fn take_name(path: &Path, image: &Image) -> Result<(PathBuf, i32), String> {
     while image.fds.iter().any(|fd| fd.fd.get() as i32 == config.lock_fd) {
         let old = config.lock_fd;
         let above = image.fds.last().map_or(0, |fd| fd.fd.get()) as usize + 1;
-        let new = raw::fcntl(old, raw::F_DUPFD_CLOEXEC, above)
-            .map_err(|errno| format!("no descriptor is free above {above} ({errno}); raise ulimit -n"))?;
+        let new = raw::fcntl(old, raw::F_DUPFD_CLOEXEC, above).map_err(|errno| {
+            format!(
+                "fd {} is open, and no descriptor is free above it ({errno}); raise the limit (ulimit -n)",
+                above - 1
+            )
+        })?;
         raw::close(old);
         config.lock_fd = new as i32;
     }

@@ -23,6 +23,7 @@ impl Errno {
     pub const ENAMETOOLONG: Errno = Errno(36);
     pub const ENOSYS: Errno = Errno(38);
     pub const EINPROGRESS: Errno = Errno(115);
+    pub const EMFILE: Errno = Errno(24);
     pub const EOVERFLOW: Errno = Errno(75);
     pub const EOPNOTSUPP: Errno = Errno(95);
 

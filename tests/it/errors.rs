@@ -468,6 +468,27 @@ fn file_is_shorter() {
     job.end("after a restart");
 }
 
+/// Too few descriptors for a restart: refused, with the descriptor for which there was none left.
+#[test]
+fn limit_of_files() {
+    // The privilege to raise a hard limit would do away with it.
+    let spec = Spec::new("fd_many").arg("100");
+    let spec = if is_root() { spec.user(NOBODY) } else { spec };
+    let mut job = spec.start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    let images = job.images.clone();
+    for (limit, words) in [("50", &["fd ", "ulimit -n"][..]), ("150", &["fd ", "ulimit -n"])] {
+        job.restart_from(&images, &["sh", "-c", "ulimit -n $0; exec \"$@\"", limit], &[]);
+        let status = job.wait_exit();
+        let restart = if limit == "50" { "restart-1.stderr" } else { "restart-2.stderr" };
+        assert_refused(&output_of(status, &job.path(restart)), 125, words);
+    }
+    // The soft limit alone does no harm.
+    job.restart_from(&images, &["sh", "-c", "ulimit -Sn $0; exec \"$@\"", "50"], &[]);
+    job.end("after a restart");
+}
+
 /// Renamed since the checkpoint, as a log that was rotated: found, and said; the new file at its path is left alone.
 #[test]
 fn file_is_renamed() {

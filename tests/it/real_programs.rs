@@ -403,6 +403,8 @@ fn redis_server() {
         // The one that goes on keeps its client.
         assert_eq!(client.ask("INCR n"), format!(":{}", 4 + generation));
         child.kill();
+        // With the command that was killed its program ends, a moment later.
+        assert!(wait_until(|| TcpStream::connect(("127.0.0.1", port)).err()).is_some(), "it lives on");
         let mut command = selfckpt_command();
         command.arg("restart").arg(&images).current_dir("/");
         output_to(&mut command, temp.path(), &format!("restart-{generation}"));

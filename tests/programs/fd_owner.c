@@ -47,11 +47,13 @@ int main(int argc, char **argv)
     sigset_t set;
     pthread_t id;
     char c;
+    int alone = 0;
     start(argc, argv);
     sigemptyset(&set);
     sigaddset(&set, SIGIO);
     sigaddset(&set, SIGRTMIN + 1);
     sigaddset(&set, SIGRTMIN + 2);
+    sigaddset(&set, SIGURG);
     NEED(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
     NEED(pthread_create(&id, NULL, owner_thread, NULL) == 0);
     while (thread_id == 0)
@@ -61,7 +63,8 @@ int main(int argc, char **argv)
     NEED(fcntl(own[0], F_SETOWN, getpid()) == 0 && fcntl(own[0], F_SETSIG, SIGRTMIN + 1) == 0);
     owner = (struct f_owner_ex){F_OWNER_TID, thread_id};
     NEED(fcntl(thread[0], F_SETOWN_EX, &owner) == 0 && fcntl(thread[0], F_SETSIG, SIGRTMIN + 2) == 0);
-    NEED(fcntl(group[0], F_SETOWN, -getpgrp()) == 0);
+    NEED(fcntl(group[0], F_SETOWN, -getpgrp()) == 0 && fcntl(group[0], F_SETSIG, SIGURG) == 0); /* harmless to others */
+    NEED(fcntl(group[0], F_SETFL, O_ASYNC) == 0);
     NEED(fcntl(unowned[0], F_SETSIG, SIGRTMIN + 1) == 0);
     /* with SIGIO, to the main thread */
     owner = (struct f_owner_ex){F_OWNER_TID, getpid()};
@@ -80,15 +83,17 @@ int main(int argc, char **argv)
         EXPECT(fcntl(own[0], F_GETOWN_EX, &owner) == 0 && owner.type == F_OWNER_PID && owner.pid == getpid(),
                "owner %d %d, pid %d", owner.type, owner.pid, getpid());
         EXPECT(fcntl(own[0], F_GETSIG) == SIGRTMIN + 1, "signal %d", fcntl(own[0], F_GETSIG));
-        EXPECT(is_async(own[0]) && is_async(thread[0]) && is_async(plain[0]), "O_ASYNC is gone");
-        EXPECT(!is_async(own[1]) && !is_async(group[0]) && !is_async(unowned[0]), "O_ASYNC has come");
+        EXPECT(is_async(own[0]) && is_async(group[0]) && is_async(thread[0]) && is_async(plain[0]), "O_ASYNC is gone");
+        EXPECT(!is_async(own[1]) && !is_async(group[1]) && !is_async(unowned[0]), "O_ASYNC has come");
         EXPECT(fcntl(thread[0], F_GETOWN_EX, &owner) == 0 && owner.type == F_OWNER_TID && owner.pid == thread_id,
                "owner %d %d, thread %d", owner.type, owner.pid, thread_id);
         EXPECT(fcntl(plain[0], F_GETOWN_EX, &owner) == 0 && owner.type == F_OWNER_TID && owner.pid == getpid(),
                "owner %d %d, thread %d", owner.type, owner.pid, getpid());
-        if (getpgrp() != 0) /* in a pid namespace the group lies outside, and cannot be named */
-            EXPECT(fcntl(group[0], F_GETOWN_EX, &owner) == 0 && owner.type == F_OWNER_PGRP && owner.pid == getpgrp(),
-                   "owner %d %d, group %d", owner.type, owner.pid, getpgrp());
+        /* in a pid namespace the group lies outside, and cannot be named: from then on it is the process */
+        alone = alone || getpgrp() == 0;
+        EXPECT(fcntl(group[0], F_GETOWN_EX, &owner) == 0 && owner.type == (alone ? F_OWNER_PID : F_OWNER_PGRP) &&
+                   owner.pid == (alone ? getpid() : getpgrp()),
+               "owner %d %d, group %d", owner.type, owner.pid, getpgrp());
         EXPECT(fcntl(unowned[0], F_GETOWN_EX, &owner) == 0 && owner.pid == 0, "owner %d %d", owner.type, owner.pid);
         EXPECT(fcntl(unowned[0], F_GETSIG) == SIGRTMIN + 1, "signal %d", fcntl(unowned[0], F_GETSIG));
 
@@ -97,12 +102,16 @@ int main(int argc, char **argv)
         EXPECT(fd == own[0], "the signal names fd %d", fd);
         NEED(write(plain[1], "a", 1) == 1);
         EXPECT(signal_comes(SIGIO) >= 0, "no SIGIO");
+        NEED(write(group[1], "a", 1) == 1);
+        fd = signal_comes(SIGURG);
+        EXPECT(fd == group[0], "the group's signal names fd %d", fd);
         thread_got = -1;
         NEED(write(thread[1], "a", 1) == 1);
         for (int i = 0; i < 5000 && thread_got < 0; i++)
             usleep(1000);
         EXPECT(thread_got == thread[0], "the thread's signal names fd %d", thread_got);
-        NEED(read(own[0], &c, 1) == 1 && read(plain[0], &c, 1) == 1 && read(thread[0], &c, 1) == 1);
+        NEED(read(own[0], &c, 1) == 1 && read(plain[0], &c, 1) == 1 && read(thread[0], &c, 1) == 1 &&
+             read(group[0], &c, 1) == 1);
         /* a pipe that is emptied tells its owner as well, if that is who writes: nothing may be left */
         struct timespec now = {0};
         while (sigtimedwait(&set, NULL, &now) > 0)

@@ -16,6 +16,7 @@
 
 mod device;
 mod event;
+mod limit;
 mod lock;
 mod nameless;
 mod owner;
@@ -26,6 +27,7 @@ mod socket;
 mod stream;
 mod unix_socket;
 
+pub use limit::raise_limit;
 pub use lock::LateLock;
 pub use owner::owned_by_threads;
 
@@ -121,9 +123,14 @@ fn shown(path: &[u8]) -> String {
 
 /// Moves a descriptor to the lowest free number from `floor` on.
 fn raise_from(fd: RawFd, floor: RawFd) -> Result<RawFd, String> {
+    duplicate(fd, floor).map_err(|errno| format!("no descriptor is free above {floor} ({errno})"))
+}
+
+/// The same, where the limit of open files has one name.
+fn duplicate(fd: RawFd, floor: RawFd) -> Result<RawFd, Errno> {
     raw::fcntl(fd, raw::F_DUPFD_CLOEXEC, floor as usize)
         .map(|fd| fd as RawFd)
-        .map_err(|errno| format!("no descriptor is free above {floor} ({errno}); raise the limit (ulimit -n)"))
+        .map_err(|errno| if errno == Errno::EINVAL { Errno::EMFILE } else { errno })
 }
 
 impl Files {
@@ -157,13 +164,23 @@ impl Files {
         files.open_ptys(image, warn)?;
         for (entry, users) in image.files.iter().zip(&users) {
             let subject = Subject { image, source, entry, users, objects: &objects };
-            let fd = files.open_one(&subject, inherit, warn)?;
+            let named = |message: String| {
+                let known = message.starts_with("fd ");
+                let message =
+                    if known { message } else { format!("fd {} ({}): {message}", subject.fds(), subject.path()) };
+                let full = message.contains(&Errno::EMFILE.to_string());
+                if full { format!("{message}; raise the limit (ulimit -n)") } else { message }
+            };
+            let fd = files.open_one(&subject, inherit, warn).map_err(named)?;
             if !(inherit && subject.standard().is_some()) {
                 files.take_locks(&subject, fd)?;
             }
             files.fds.push(fd);
+            let key = (entry.file.dev.get(), entry.file.ino.get());
+            if objects[&key].last() == Some(&entry.file.id.get()) {
+                files.close_pipe(key);
+            }
         }
-        files.close_pipes();
         files.finish_sockets(image, warn)?;
         Ok(files)
     }
@@ -259,7 +276,7 @@ impl Files {
     /// Opens a path with these flags, above the program's numbers.
     fn opened(&self, path: &[u8], flags: u32) -> Result<RawFd, Errno> {
         let low = raw::OwnedFd(raw::open_exactly(path, flags | raw::O_CLOEXEC | raw::O_NOCTTY)?);
-        raw::fcntl(low.0, raw::F_DUPFD_CLOEXEC, self.floor as usize).map(|fd| fd as RawFd)
+        duplicate(low.0, self.floor)
     }
 
     /// Cuts output files back. The first change to anything outside this process.

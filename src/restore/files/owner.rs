@@ -21,21 +21,26 @@ pub(super) fn set_owners(image: &Image, warn: &mut dyn FnMut(String)) {
     let files = || lowest_descriptors(image).map(|(file, fd)| (&image.files[file], fd as RawFd));
     for (entry, fd) in files() {
         let Some((owner, signal)) = owner_of(entry) else { continue };
-        let id = match owner.what.get() {
-            _ if owner.id.get() == 0 => 0,
-            owner::GROUP => process::getpgrp(),
-            owner::PROCESS => process::getpid(),
+        let own = process::getpid();
+        let to = match owner.what.get() {
+            _ if owner.id.get() == 0 => [owner.what.get(), 0],
+            owner::GROUP => match process::getpgrp() {
+                // Outside of the pid namespace, where it has no name.
+                0 => {
+                    warn(format!(
+                        "signals of {} go to this process alone: its group lies outside of the pid namespace",
+                        super::shown(&entry.path)
+                    ));
+                    [owner::PROCESS, own]
+                }
+                group => [owner::GROUP, group],
+            },
+            owner::PROCESS => [owner::PROCESS, own],
             // The main thread; others come later.
-            _ if owner.id == image.task.pid => process::getpid(),
-            _ => 0,
+            _ if owner.id == image.task.pid => [owner::THREAD, own],
+            _ => [owner::THREAD, 0],
         };
-        if owner.what.get() == owner::GROUP && owner.id.get() != 0 && id == 0 {
-            warn(format!(
-                "signals of {} go to nobody: the process group lies outside of the pid namespace",
-                super::shown(&entry.path)
-            ));
-        }
-        let set = if id == 0 { Ok(()) } else { raw::set_owner(fd, [owner.what.get(), id]) };
+        let set = if to[1] == 0 { Ok(()) } else { raw::set_owner(fd, to) };
         if let Err(errno) = set.and_then(|()| raw::fcntl(fd, raw::F_SETSIG, signal as usize)) {
             warn(format!("cannot set who gets the signals of {}: {errno}", super::shown(&entry.path)));
         }

@@ -103,8 +103,8 @@ impl Files {
     }
 
     /// Closes the ends that nobody asked for.
-    pub(super) fn close_pipes(&mut self) {
-        for (_, object) in std::mem::take(&mut self.pipes) {
+    pub(super) fn close_pipe(&mut self, key: (u64, u64)) {
+        if let Some(object) = self.pipes.remove(&key) {
             raw::close(object.read);
             if object.write != object.read {
                 raw::close(object.write);
