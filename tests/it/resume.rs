@@ -190,7 +190,7 @@ fn owners_at_once() {
 #[test]
 fn disk_fails_in_the_middle() {
     let temp = TempDir::new("disk");
-    let Some(disk) = SmallDisk::mount(temp.path().join("ckpt"), 12 << 20) else {
+    let Some(disk) = SmallDisk::mount(temp.path().join("ckpt"), 32 << 20) else {
         skipped("no file system can be mounted here");
         return;
     };

@@ -50,9 +50,10 @@ impl News {
         !self.restored && self.since.elapsed() < Self::PATIENCE
     }
 
-    /// Handlers are the last that a restart puts in place; a program that has just been executed has none.
-    fn look(&mut self, caught: u64) {
-        self.restored |= caught != 0;
+    /// Handlers are the last that a restart puts in place; a program that has just been executed has none. Before
+    /// that, the process is a copy of this command, which has some of its runtime's, but not of these signals.
+    fn look(&mut self, caught: u64, held: u64) {
+        self.restored |= caught & held != 0;
         if !self.is_waiting() {
             self.tell();
         }
@@ -100,7 +101,7 @@ pub fn until_end(child: &Child, held: u64, mut news: News) -> Result<End, Failur
         } else {
             Process::find(child.pid).map_or(0, |child| child.caught())
         };
-        news.look(caught);
+        news.look(caught, held);
         waiting.retain(|arrived| {
             if settings::contains(held, arrived.signal) && !settings::contains(caught, arrived.signal) {
                 return true;
