@@ -14,8 +14,8 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 // Ends of sockets with these two bits have no others above the lowest sixteen.
-const MASTER: u64 = 3 << 62 | 1 << 33;
-const SLAVE: u64 = 3 << 62 | 1 << 34;
+const MASTER: u64 = (3 << 62) | (1 << 33);
+const SLAVE: u64 = (3 << 62) | (1 << 34);
 
 const POLLIN: u16 = 1;
 const POLLOUT: u16 = 4;

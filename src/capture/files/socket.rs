@@ -154,7 +154,7 @@ pub(super) fn listening_end(name: &Address) -> u64 {
     let key = if unix { name.as_bytes() } else { name.bytes.get(2..4).unwrap_or(&[]) };
     let mut hash = Hash::new();
     hash.add(key);
-    hash.0 >> 2 | LISTENING
+    (hash.0 >> 2) | LISTENING
 }
 
 /// The number of a UDP socket: by its port.
@@ -195,7 +195,7 @@ fn connection(name: &Address, peer: &Address) -> u64 {
             _ => hash.add(address.bytes.get(8..24).unwrap_or(&[])),
         }
     }
-    hash.0 >> 2 | CONNECTION
+    (hash.0 >> 2) | CONNECTION
 }
 
 /// The other end, if it is in the process.
