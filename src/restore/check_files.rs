@@ -2,7 +2,7 @@
 
 use super::check::Problems;
 use crate::format::files::{
-    EpollTarget, Lock, Owner, Pty, Socket, Timerfd, data_kind, file_kind, lock, owner, socket_role,
+    EpollTarget, Lock, Owner, Pty, Queue, Socket, Timerfd, data_kind, file_kind, lock, owner, queue_flag, socket_role,
 };
 use crate::format::image::{FileEntry, Image};
 use crate::format::kind;
@@ -60,6 +60,11 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
             data_kind::SOCKET_BYTES => file == file_kind::SOCKET,
             data_kind::PTY => file == file_kind::PTY_MASTER && item.bytes.len() == size_of::<Pty>(),
             data_kind::PTY_OUTPUT | data_kind::PTY_INPUT => file == file_kind::PTY_MASTER,
+            data_kind::QUEUE => {
+                let fine = |queue: Queue| queue.flags.get() & !queue_flag::ALL == 0 && queue.max_messages.get() != 0;
+                file == file_kind::QUEUE && Queue::read_from_bytes(&item.bytes).is_ok_and(fine)
+            }
+            data_kind::QUEUE_MESSAGE => file == file_kind::QUEUE && item.data.offset.get() < 32_768,
             data_kind::SOCKET_FROM => file == file_kind::SOCKET && item.bytes.len() <= 128,
             data_kind::SOCKET_OPTION => file == file_kind::SOCKET && item.bytes.len() <= 16,
             _ => false,

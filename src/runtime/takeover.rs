@@ -104,7 +104,7 @@ fn try_restart(path: &Path, start: &Start, unmounted: &mut Option<String>) -> Re
 
     // From here on things change, those outside of this process last.
     files.put_in_place(&image, &mut warn)?;
-    files.cut_back()?;
+    files.cut_back(&image)?;
     let segments = ipc.put_back(&source, &mut warn)?;
     // SAFETY: takes a number and cannot fail.
     let _ = unsafe { call!(nr::UMASK, image.task.umask.get()) };

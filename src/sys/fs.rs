@@ -337,13 +337,6 @@ pub fn memfd() -> Result<OwnedFd, Errno> {
     unsafe { call!(nr::MEMFD_CREATE, c"selfckpt".as_ptr(), MFD_CLOEXEC) }.map(|fd| OwnedFd(fd as i32))
 }
 
-/// Whether a descriptor is a POSIX message queue, which looks like a regular file.
-pub fn is_message_queue(fd: i32) -> bool {
-    let mut attributes = [0u32; 8];
-    // SAFETY: `attributes` takes a struct mq_attr; nothing is set.
-    unsafe { call!(nr::MQ_GETSETATTR, fd, 0, attributes.as_mut_ptr()) }.is_ok()
-}
-
 pub fn mkfifo(path: &[u8], mode: u32) -> Result<(), Errno> {
     const S_IFIFO: u32 = 0o010_000;
     let path = checked(path)?;

@@ -11,6 +11,7 @@ pub mod fs;
 pub mod ipc;
 pub mod lines;
 pub mod log;
+pub mod mqueue;
 pub mod nr;
 pub mod process;
 pub mod pty;

@@ -5,7 +5,7 @@ use crate::common::{Job, Spec, assert_refused, is_root, kill, wait_until};
 cycles! {
     heap, mmap_private, mmap_zero, mmap_file_private, mmap_file_deleted, mmap_file_shared,
     mmap_anon_shared, mmap_memfd,
-    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, sysv_ipc, writer_snapshot,
+    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, sysv_ipc, mq_posix, writer_snapshot,
 }
 
 /// Untouched pages and pages full of zeros are not in the image: mmap_zero has 1152 MB of address
@@ -129,6 +129,106 @@ fn sysv_memory_of_others() {
     // SAFETY: as above.
     assert_eq!(unsafe { libc::shmdt(at) }, 0);
     remove_ipc([keyed, sem, queue, 0, private]);
+}
+
+#[test]
+fn queues_of_a_user() {
+    if is_root() {
+        Spec::new("mq_posix").user(65534).start().expect("a user may start it").cycle();
+    }
+}
+
+/// The name of mq_posix's queue and, with "-empty" in it, of the other one.
+fn queue_names(job: &Job) -> [std::ffi::CString; 2] {
+    let name = std::fs::read_to_string(job.path("names")).expect("the file with the name");
+    let empty = name.replace("-test-", "-test-empty-");
+    [name, empty].map(|name| std::ffi::CString::new(name).expect("no NUL"))
+}
+
+/// Queues that are gone are made again.
+#[test]
+fn queues_after_a_boot() {
+    let Some(mut job) = Spec::new("mq_posix").start() else { return };
+    let names = queue_names(&job);
+    job.checkpoint();
+    job.sigkill();
+    for name in &names {
+        // SAFETY: NUL-terminated.
+        assert_eq!(unsafe { libc::mq_unlink(name.as_ptr()) }, 0);
+    }
+    job.restart();
+    job.go("after all had gone");
+    let image = job.checkpoint();
+    job.sigkill();
+    // Another queue of that name.
+    // SAFETY: NUL-terminated; the attributes are the system's.
+    unsafe {
+        libc::mq_unlink(names[0].as_ptr());
+        let other =
+            libc::mq_open(names[0].as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o600, std::ptr::null::<libc::mq_attr>());
+        assert!(other >= 0);
+        libc::mq_close(other);
+    }
+    let refused = job.selfckpt(&["restart".as_ref(), image.path.as_os_str()]);
+    assert_refused(&refused, 125, &["POSIX message queue", "is another one than at the checkpoint"]);
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::mq_unlink(names[0].as_ptr()) }, 0);
+    job.restart();
+    job.end("after the name was free again");
+}
+
+/// Somebody else has the queue, too: a notice, and nothing of it is touched.
+#[test]
+fn queue_of_others() {
+    let Some(mut job) = Spec::new("mq_posix").start() else { return };
+    let [name, _] = queue_names(&job);
+    // SAFETY: NUL-terminated.
+    let ours = unsafe { libc::mq_open(name.as_ptr(), libc::O_RDWR) };
+    assert!(ours >= 0);
+    let image = job.checkpoint();
+    let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("are not saved: another process has it, too"), "{text}");
+    job.sigkill();
+    let (mut got, mut priority) = ([0u8; 200], 0);
+    // SAFETY: the buffers are as long as they are said to be.
+    unsafe {
+        assert_eq!(libc::mq_send(ours, c"ours".as_ptr(), 4, 31000), 0);
+        job.restart();
+        assert_eq!(libc::mq_receive(ours, got.as_mut_ptr().cast(), got.len(), &raw mut priority), 4);
+        assert_eq!(libc::mq_close(ours), 0);
+    }
+    assert_eq!(priority, 31000, "a restart has changed a queue that another uses");
+    job.go("beside another user");
+    job.checkpoint();
+    job.sigkill();
+    // What came after the checkpoint goes, now that it is the program's alone.
+    // SAFETY: as above.
+    unsafe {
+        let ours = libc::mq_open(name.as_ptr(), libc::O_RDWR);
+        assert_eq!(libc::mq_send(ours, c"ours".as_ptr(), 4, 31000), 0);
+        assert_eq!(libc::mq_close(ours), 0);
+    }
+    job.restart();
+    job.end("alone");
+}
+
+/// Taking messages out and putting them back must not notify anybody.
+#[test]
+fn queue_notification() {
+    let Some(mut job) = Spec::new("mq_notify").start() else { return };
+    let image = job.checkpoint();
+    let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("the notification of messages in the POSIX message queue"), "{text}");
+    assert!(text.contains("are not saved: the notification of the next one would be sent"), "{text}");
+    job.go("after a checkpoint");
+    job.checkpoint_by_signal();
+    job.go("after another one");
+    job.sigkill();
+    job.rewind(1);
+    job.restart_from(&image.path, &[], &[]);
+    job.end("after a restart");
 }
 
 /// The program goes on long before the image is on the disk.

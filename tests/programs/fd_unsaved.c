@@ -1,5 +1,5 @@
 /*
- * Descriptors that an image cannot hold: netlink sockets, a POSIX message queue.
+ * Descriptors that an image cannot hold: netlink sockets, a userfaultfd, an io_uring, where the kernel has them.
  * In the process that goes on after a checkpoint they work as before. In a restarted one each
  * number is still taken, and the thing behind it behaves as if its other end had gone: reading gives
  * the end of file or an error, writing an error; and it is nobody else's file.
@@ -17,11 +17,15 @@ int main(int argc, char **argv)
     char c;
     start(argc, argv);
     signal(SIGPIPE, SIG_IGN);
-    int all[3];
-    for (int i = 0; i < 2; i++)
-        NEED((all[i] = socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT)) >= 0);
-    NEED((all[2] = (int)syscall(SYS_mq_open, "selfckpt-test", O_RDWR | O_CREAT, 0600, NULL)) >= 0);
-    NEED(syscall(SYS_mq_unlink, "selfckpt-test") == 0);
+    int all[4];
+    unsigned parameters[30] = {0};
+    all[0] = -1;
+    all[1] = -1;
+    all[2] = (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */);
+    all[3] = (int)syscall(425 /* io_uring_setup */, 4, parameters);
+    for (int i = 0; i < 4; i++)
+        if (all[i] < 0)
+            NEED((all[i] = socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT)) >= 0);
     int lowest = dup(0);
     close(lowest);
     ready();
@@ -32,7 +36,7 @@ int main(int argc, char **argv)
             close(all[0]);
             NEED(open("/dev/null", O_RDWR) == all[0]);
         }
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 4; i++)
             EXPECT(fcntl(all[i], F_GETFD) >= 0, "fd %d is free", all[i]);
         int fd = open("/dev/null", O_RDONLY);
         EXPECT(fd == lowest, "a new file gets number %d instead of %d", fd, lowest);
@@ -43,7 +47,7 @@ int main(int argc, char **argv)
             EXPECT(getsockopt(all[0], SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_NETLINK, "domain %d", domain);
             continue;
         }
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 4; i++) {
             /* nothing may block for ever */
             fcntl(all[i], F_SETFL, fcntl(all[i], F_GETFL) | O_NONBLOCK);
             errno = 0;

@@ -16,6 +16,7 @@
 mod device;
 mod event;
 mod lock;
+mod mqueue;
 mod owner;
 mod pipe;
 mod pty;
@@ -315,10 +316,8 @@ fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> R
 
 /// What the description is, as the first family says that knows it.
 fn classify(subject: &mut Subject<'_>) -> u32 {
-    if fs::is_message_queue(subject.slot.fd) {
-        return file_kind::CLOSED_PEER;
-    }
-    event::classify(subject)
+    mqueue::classify(subject)
+        .or_else(|| event::classify(subject))
         .or_else(|| regular::classify(subject))
         .or_else(|| device::classify(subject))
         .or_else(|| pipe::classify(subject))
@@ -343,6 +342,7 @@ fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Resu
         file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind)?,
         file_kind::SOCKET => socket::save(saver, subject)?,
         file_kind::PTY_MASTER => pty::save(saver, subject)?,
+        file_kind::QUEUE => mqueue::save(saver, subject)?,
         _ => {}
     }
     Ok(())

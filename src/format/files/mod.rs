@@ -84,6 +84,9 @@ pub mod data_kind {
     /// Bytes that wait to be read from the master, and from the slave; both with the master's FILE.
     pub const PTY_OUTPUT: u32 = 311;
     pub const PTY_INPUT: u32 = 312;
+    /// A [`super::Queue`], with one FILE of a POSIX message queue; a message that waits in it: `offset` is its priority.
+    pub const QUEUE: u32 = 320;
+    pub const QUEUE_MESSAGE: u32 = 321;
     /// `offset` is the level in the upper, the option in the lower 32 bits; the bytes are its value.
     pub const SOCKET_OPTION: u32 = 302;
 
@@ -109,6 +112,8 @@ pub mod data_kind {
             PTY => "pty",
             PTY_OUTPUT => "pty-output",
             PTY_INPUT => "pty-input",
+            QUEUE => "queue",
+            QUEUE_MESSAGE => "queue-message",
             _ => "unknown",
         }
     }
@@ -154,6 +159,8 @@ pub mod file_kind {
     /// The two ends of a pseudo-terminal whose master is in the process.
     pub const PTY_MASTER: u32 = 60;
     pub const PTY_SLAVE: u32 = 61;
+    /// A POSIX message queue; its path is its name after a slash.
+    pub const QUEUE: u32 = 65;
 
     pub fn name(kind: u32) -> &'static str {
         match kind {
@@ -178,6 +185,7 @@ pub mod file_kind {
             SOCKET => "socket",
             PTY_MASTER => "pty master",
             PTY_SLAVE => "pty slave",
+            QUEUE => "message queue",
             _ => "unknown",
         }
     }
@@ -267,6 +275,25 @@ pub struct Pty {
     pub winsize: [u8; 8],
 }
 const _: () = assert!(size_of::<Pty>() == 68);
+
+/// State of a POSIX message queue at the checkpoint.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Queue {
+    pub max_messages: U32,
+    pub message_size: U32,
+    /// Bits of [`queue_flag`].
+    pub flags: U32,
+}
+const _: () = assert!(size_of::<Queue>() == 12);
+
+pub mod queue_flag {
+    /// Its name has been removed.
+    pub const DELETED: u32 = 1;
+    /// Its messages are not in the image: what a restart finds in it stays there.
+    pub const NOT_SAVED: u32 = 2;
+    pub const ALL: u32 = 3;
+}
 
 /// What a socket is to the others.
 pub mod socket_role {

@@ -18,6 +18,7 @@ mod device;
 mod event;
 mod limit;
 mod lock;
+mod mqueue;
 mod nameless;
 mod owner;
 mod pipe;
@@ -113,6 +114,8 @@ pub struct Files {
     leases: Vec<LateLock>,
     /// Names by inode, of directories in which a file was looked for.
     names: HashMap<Vec<u8>, HashMap<u64, Vec<u8>>>,
+    /// POSIX message queues, by device and inode at the checkpoint.
+    queues: HashMap<(u64, u64), mqueue::Queue>,
     /// Ends of connections and terminals within the process, by FILE id, until they are asked for.
     made: HashMap<u32, RawFd>,
 }
@@ -147,6 +150,7 @@ impl Files {
             posix_locks: Vec::new(),
             leases: Vec::new(),
             names: HashMap::new(),
+            queues: HashMap::new(),
             made: HashMap::new(),
         };
         if image.runtime.lock_fd.get() as RawFd >= files.floor {
@@ -221,6 +225,7 @@ impl Files {
             file_kind::FIFO_DELETED => self.deleted_fifo(subject, warn),
             file_kind::SOCKET => self.socket(subject, warn),
             file_kind::PTY_MASTER | file_kind::PTY_SLAVE => self.pty(subject),
+            file_kind::QUEUE => self.queue(subject, warn),
             file_kind::CLOSED_PEER => {
                 warn(format!(
                     "fd {} ({}) could not be saved and stands as if its peer had closed",
@@ -279,12 +284,12 @@ impl Files {
         duplicate(low.0, self.floor)
     }
 
-    /// Cuts output files back. The first change to anything outside this process.
-    pub fn cut_back(&self) -> Result<(), String> {
+    /// Cuts output files back and fills message queues. The first change to anything outside this process.
+    pub fn cut_back(&self, image: &Image) -> Result<(), String> {
         for (fd, len, path) in &self.cuts {
             raw::ftruncate(*fd, *len).map_err(|errno| format!("cannot cut {path} back to {len} bytes: {errno}"))?;
         }
-        Ok(())
+        self.fill_queues(image)
     }
 
     /// Gives every descriptor of the program its number.
