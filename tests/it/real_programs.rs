@@ -30,6 +30,9 @@ struct Program {
     /// What a result file holds apart from the date, for one that has the date in it.
     content: fn(Vec<u8>) -> Vec<u8>,
     prints: bool,
+    /// Nothing may happen between a checkpoint and the end of the process: the files of the program would be those of a
+    /// later moment.
+    stops: bool,
 }
 
 impl Program {
@@ -42,6 +45,7 @@ impl Program {
             results: Vec::new(),
             content: |all| all,
             prints: true,
+            stops: false,
         }
     }
 
@@ -75,6 +79,12 @@ impl Program {
         self.prints = false;
         self.content = content;
         self.result(name)
+    }
+
+    /// A program that removes files or writes into the middle of them.
+    fn stops(mut self) -> Program {
+        self.stops = true;
+        self
     }
 
     /// The program in `dir`, which is made for it.
@@ -123,10 +133,15 @@ impl Program {
         };
         for restart in 1..=RESTARTS {
             moment(2, 15);
-            checkpoint(name, &mut child, &run);
+            checkpoint(name, &mut child, &run, &[]);
             assert!(!images_in(&images).is_empty());
             moment(0, 5);
-            child.kill();
+            if self.stops {
+                checkpoint(name, &mut child, &run, &["--stop"]);
+                assert_eq!(child.wait(name, &run).code(), Some(85), "{}", said(&run));
+            } else {
+                child.kill();
+            }
             let mut command = selfckpt_command();
             command.arg("restart").arg(&images).current_dir("/");
             output_to(&mut command, &run, &format!("restart-{restart}"));
@@ -156,13 +171,14 @@ impl Program {
 }
 
 /// A checkpoint by the command, as soon as the program is there (again) for it.
-fn checkpoint(name: &str, child: &mut Running, run: &Path) {
+fn checkpoint(name: &str, child: &mut Running, run: &Path, options: &[&str]) {
     let pid = child.pid().to_string();
+    let words = [&["checkpoint"], options, &[pid.as_str()]].concat();
     let output = wait_until(|| {
         if let Some(status) = child.0.try_wait().expect("wait") {
             panic!("{name} ended too early, {status}: {}", said(run));
         }
-        let output = run_selfckpt(&["checkpoint", &pid]);
+        let output = run_selfckpt(&words);
         let text = String::from_utf8_lossy(&output.stderr);
         (!text.contains("has no handler for its checkpoint signal")).then_some(output)
     });
@@ -259,6 +275,23 @@ fn lua() {
 fn sqlite3() {
     let read = format!(".read {}", workload("work.sql").display());
     Program::new("sqlite3").args(&["-batch", "work.db", &read]).result("work.db").carry();
+}
+
+/// In the middle of a transaction on a database with a write-ahead log: locks, shared memory, temporary files without a
+/// name.
+#[test]
+fn sqlite3_in_a_transaction() {
+    let read = format!(".read {}", workload("wal.sql").display());
+    Program::new("sqlite3").args(&["-batch", "work.db", &read]).result("work.db").stops().carry();
+}
+
+/// With files of its own for what has no room in memory, which it removes while it merges them.
+#[test]
+fn sort() {
+    let args = ["-S", "1M", "--batch-size=3", "-T", ".", "-k3,3n", "-k2", "-o", "sorted", "text"];
+    let lines = some_text(12 << 20).split(|&b| b == b' ').map(|word| word.to_vec()).collect::<Vec<_>>();
+    let text = lines.chunks(3).map(|words| words.join(&b' ')).collect::<Vec<_>>().join(&b'\n');
+    Program::new("sort").args(&args).input("text", text).only_result("sorted", |all| all).stops().carry();
 }
 
 #[test]
@@ -436,4 +469,50 @@ impl RedisClient {
         self.stream.read_line(&mut answer).expect("an answer");
         answer.trim_end().to_string()
     }
+}
+
+/// In the middle of a shell pipeline: its shell starts `selfckpt run` again whenever it has stopped, and holds the pipes
+/// meanwhile. What was in flight comes once.
+#[test]
+fn gzip_in_a_pipeline() {
+    let temp = TempDir::new("gzip");
+    let dir = temp.path();
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/i386-run");
+    let words = |what| String::from_utf8(Command::new(&run).args([what, "gzip"]).output().expect("i386-run").stdout);
+    let (variables, gzip) = (words("--env").expect("words"), words("--path").expect("a path"));
+    fs::write(dir.join("text"), some_text(24 << 20)).expect("text");
+    let shell = |line: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(dir).stdin(Stdio::null());
+        command.env("GZIP_PROGRAM", gzip.trim()).env("SELFCKPT", selfckpt_command().get_program());
+        command.env("SELFCKPT_LIBRARY", library());
+        command.envs(variables.split_whitespace().filter_map(|word| word.split_once('=')));
+        output_to(&mut command, dir, "out");
+        command
+    };
+    let begin = Instant::now();
+    assert!(shell("cat text | \"$GZIP_PROGRAM\" -9 | cat >expected.gz").status().expect("sh").success());
+    let time = begin.elapsed();
+    let line = "cat text | { for i in 1 2 3 4 5 6; do \
+                  \"$SELFCKPT\" run --dir images -- \"$GZIP_PROGRAM\" -9; \
+                  status=$?; echo $status >>ends; [ $status -eq 85 ] || exit $status; done; } | cat >done.gz";
+    let mut child = Running(shell(line).spawn().expect("sh"));
+    let count = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default().lines().count();
+    let mut random = Random::new("gzip");
+    let lock = dir.join("images/gzip.lock");
+    for stop in 1..=RESTARTS as usize {
+        let pid = || fs::read_to_string(&lock).ok()?.split_whitespace().nth(1)?.parse::<i32>().ok();
+        std::thread::sleep(time * (5 + random.below(10)) as u32 / 100);
+        let stopped = wait_until(|| {
+            let output = run_selfckpt(&["checkpoint", "--stop", &pid()?.to_string()]);
+            output.status.success().then_some(())
+        });
+        assert!(stopped.is_some(), "no checkpoint: {}", said(dir));
+        assert!(wait_until(|| (count("ends") == stop).then_some(())).is_some(), "it does not stop: {}", said(dir));
+    }
+    let status = child.wait("gzip", dir);
+    assert!(status.success(), "{status}: {}", said(dir));
+    assert_eq!(count("ends"), RESTARTS as usize + 1, "{}", said(dir));
+    let read = |name: &str| fs::read(dir.join(name)).expect(name);
+    assert!(read("expected.gz") == read("done.gz"), "the output differs");
 }

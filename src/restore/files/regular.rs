@@ -84,12 +84,15 @@ impl Files {
         let access = file.flags.get() & raw::O_ACCMODE;
         let writes = access == raw::O_WRONLY || access == raw::O_RDWR;
         let at_end = file.flags.get() & raw::O_APPEND != 0 || file.pos.get() >= file.size.get();
+        let same_time = (stat.mtime.sec as u64, stat.mtime.nsec) == (file.mtime.get(), file.mtime_nsec.get());
         if writes && at_end && stat.size > file.size.get() {
             self.cuts.push((fd, file.size.get(), path.clone()));
-        } else if real
-            && (stat.size != file.size.get()
-                || (!writes && (stat.mtime.sec as u64, stat.mtime.nsec) != (file.mtime.get(), file.mtime_nsec.get())))
-        {
+        } else if real && writes && stat.size == file.size.get() && !same_time {
+            warn(format!(
+                "fd {}: {path} has been written to since the checkpoint, not at its end: what was changed stays",
+                subject.fds()
+            ));
+        } else if real && (stat.size != file.size.get() || !same_time) {
             warn(format!("fd {}: {path} has changed since the checkpoint", subject.fds()));
         }
         if file.flags.get() & raw::O_PATH == 0 {
