@@ -96,7 +96,7 @@ pub struct Rseq {
 
 /// The system call that a thread was waiting in just before it was stopped, as
 /// /proc/self/task/TID/syscall told. `nr` is negative where it told none.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct WaitedCall {
     pub nr: i32,
     pub args: [u32; 6],
@@ -134,7 +134,7 @@ pub struct ThreadSlot {
 unsafe impl Sync for ThreadSlot {}
 
 /// What a thread tells of itself, and what the leader finds out about it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct ThreadState {
     ucontext: usize,
@@ -196,6 +196,11 @@ impl ThreadState {
         self.pending = process::sigpending();
         self.slack = attributes::timer_slack();
         self.death_signal = attributes::death_signal();
+    }
+
+    /// As far as the interrupted call of a thread is concerned.
+    pub fn of_wait(frame: Frame, own: u64) -> ThreadState {
+        ThreadState { ucontext: frame.ucontext, own, ..ThreadState::default() }
     }
 
     pub fn frame(&self) -> Frame {

@@ -86,6 +86,41 @@ pub fn settle(state: &mut ThreadState, leader: bool) {
     }
 }
 
+/// The call that a request has interrupted whose checkpoint is taken further down on this stack, between the functions
+/// of `ckpt_on()`.
+pub struct Outer(ThreadState);
+
+impl Outer {
+    pub fn begin(frame: Frame, own: u64) -> Outer {
+        let mut state = ThreadState::of_wait(frame, own);
+        look(&mut state, true);
+        Outer(state)
+    }
+
+    /// The checkpoint is over, or this is the restarted program.
+    pub fn end(mut self, restarted: bool) {
+        if restarted {
+            self.0.rest.seen = process::now();
+        }
+        settle(&mut self.0, true);
+    }
+}
+
+/// A request that was refused, ignored or put off, or whose checkpoint has failed before the threads were stopped,
+/// leaves no trace in the call that its signal has interrupted either. `own` as for the others; does no harm to a
+/// frame that is settled already.
+#[inline(never)]
+pub fn settle_alone(frame: Frame, own: u64) {
+    let mut state = ThreadState::of_wait(frame, own);
+    settle(&mut state, true);
+}
+
+/// The signals that may have brought the thread into the handler.
+fn stopped_by(state: &ThreadState, leader: bool) -> u64 {
+    const STOP_SIGNAL: u32 = 33;
+    if leader { state.own } else { 1 << (STOP_SIGNAL - 1) }
+}
+
 fn look(state: &mut ThreadState, leader: bool) {
     if state.wait != wait::NOT_LOOKED_AT {
         return;
@@ -100,8 +135,8 @@ fn look(state: &mut ThreadState, leader: bool) {
     if register(frame, uc::EAX) != EINTR {
         return;
     }
-    let nr = if leader { prove_number(frame, state.own) } else { told_number(frame, &state.call) };
-    let Some(nr) = nr else {
+    let told = if leader { None } else { told_number(frame, &state.call) };
+    let Some(nr) = told.or_else(|| prove_number(frame, stopped_by(state, leader))) else {
         log!(Debug, "a system call ends with EINTR: its number cannot be proven");
         return;
     };
@@ -195,8 +230,8 @@ fn leave_resume(state: &mut ThreadState, leader: bool) {
             true => crate::sys::nr::POLL,
             false => resume.nr,
         };
-        let proven =
-            if leader { !may_follow_a_handler(state.own) } else { told_number(frame, &state.call) == Some(nr) };
+        let proven = (!leader && told_number(frame, &state.call) == Some(nr))
+            || !may_follow_a_handler(stopped_by(state, leader));
         // Elsewhere it has a result, and brings it to the program by itself.
         let returned = eip == first || eip == second;
         if !returned || register(frame, uc::EAX) != EINTR || !proven {

@@ -63,6 +63,11 @@ pub fn unmaskable() -> u64 {
     HELD.load(Relaxed) & !SHARED.load(Relaxed)
 }
 
+/// The trigger signals.
+pub fn held() -> u64 {
+    HELD.load(Relaxed)
+}
+
 /// Trigger signals that the program uses itself.
 pub fn shared() -> u64 {
     SHARED.load(Relaxed)

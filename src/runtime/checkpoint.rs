@@ -102,7 +102,8 @@ fn take(
     waiting.collect(config);
     let ignored_children = children::check(config.ignore_children, scratch.text)?;
     let dumpable = quiesce::Dumpable::ensure();
-    let quiesced = quiesce::Quiesced::stop(request.frame, config.triggers | config.stops, scratch)?;
+    let own_signals = (config.triggers | config.stops) & !guard::shared();
+    let quiesced = quiesce::Quiesced::stop(request.frame, own_signals, scratch)?;
     lock::ensure(config)?;
     let target = commit::Target::open(config, scratch.lines)?;
     config.cpu.get_or_insert_with(Cpu::detect);

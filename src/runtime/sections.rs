@@ -8,8 +8,9 @@
 #![allow(unsafe_code)] // Calls the program's functions.
 
 use super::{config, requests};
-use crate::capture::excluded;
 use crate::capture::threads::Frame;
+use crate::capture::{excluded, waits};
+use crate::interpose::guard;
 use crate::sys::abi::Siginfo;
 use crate::sys::{Errno, process};
 use core::ffi::{c_int, c_void};
@@ -121,6 +122,7 @@ pub fn serve_around(signal: u32, info: &Siginfo, frame: &Frame) -> bool {
         return true;
     }
     let epoch = config::epoch();
+    let interrupted = waits::Outer::begin(*frame, guard::held() & !guard::shared());
     process::sigprocmask(process::SIG_SETMASK, frame.sigmask());
     call_hooks(event::CHECKPOINT);
     ASKING.store(process::gettid(), Ordering::Release);
@@ -129,6 +131,7 @@ pub fn serve_around(signal: u32, info: &Siginfo, frame: &Frame) -> bool {
     ASKING.store(0, Ordering::Release);
     end_calling(epoch);
     process::sigprocmask(process::SIG_SETMASK, u64::MAX);
+    interrupted.end(config::epoch() != epoch);
     true
 }
 

@@ -5,7 +5,7 @@ use super::requests::{self, Waiting};
 use super::{checkpoint, config, sections};
 use crate::arch::entry;
 use crate::capture::threads::Frame;
-use crate::capture::{failure::Failure, scratch};
+use crate::capture::{failure::Failure, scratch, waits};
 use crate::control::{CALL_MARK, Token};
 use crate::interpose::guard::{self, Whose};
 use crate::sys::abi::{SI_QUEUE, Siginfo};
@@ -36,19 +36,36 @@ pub extern "C" fn selfckpt_on_signal(signal: i32, info: *const Siginfo, ucontext
     // SAFETY: the kernel's arguments, and this handler has not returned.
     match unsafe { guard::sort(signal as u32, info, ucontext) } {
         Whose::Ours => {}
-        Whose::Done => return 0,
+        Whose::Done => {
+            leave_no_trace(ucontext);
+            return 0;
+        }
         Whose::Program(handler) => return handler as usize,
     }
     // Of a signal that the program uses too, the action has the program's mask.
     process::sigprocmask(process::SIG_SETMASK, u64::MAX);
     serve_signal(signal as u32, info, ucontext);
+    if !is_call(info) {
+        leave_no_trace(ucontext);
+    }
     0
 }
 
+/// The system call that the signal has interrupted goes on, whatever has become of the request.
+fn leave_no_trace(ucontext: usize) {
+    // SAFETY: the kernel passes the ucontext of its frame.
+    let frame = unsafe { Frame::new(ucontext) };
+    waits::settle_alone(frame, guard::held() & !guard::shared());
+}
+
+/// `ckpt_now` was called.
+fn is_call(info: &Siginfo) -> bool {
+    info.code() == SI_QUEUE && info.value() == CALL_MARK
+}
+
 fn serve_signal(signal: u32, info: &Siginfo, ucontext: usize) {
-    let queued = info.code() == SI_QUEUE;
-    let by_call = queued && info.value() == CALL_MARK;
-    let token = if queued { Token::from_value(info.value()) } else { None };
+    let by_call = is_call(info);
+    let token = if info.code() == SI_QUEUE { Token::from_value(info.value()) } else { None };
     // SAFETY: the kernel passes the ucontext of its frame.
     let frame = unsafe { Frame::new(ucontext) };
     let mut request = Request { signal, token, by_call, stop: false, frame, started: process::now(), scratch: 0 };

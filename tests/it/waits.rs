@@ -1,6 +1,6 @@
 //! System calls that a checkpoint interrupts and that go on afterwards.
 
-use crate::common::Spec;
+use crate::common::{SIGUSR2, Spec, assert_refused, kill};
 use std::time::{Duration, Instant};
 
 /// Waits of the leader and of another thread, over the whole cycle.
@@ -47,6 +47,35 @@ fn sem_timedwait() {
 #[test]
 fn sleep_until_a_monotonic_moment() {
     cycle("sleep_monotonic", false);
+}
+
+/// The functions that are called around a checkpoint are called within the wait.
+#[test]
+fn waits_with_functions_around_checkpoints() {
+    for call in ["poll", "nanosleep", "sleep_until", "select"] {
+        let Some(job) = Spec::new("wait_again").arg(call).arg("events").start() else { return };
+        job.cycle();
+    }
+}
+
+/// A request that is refused is not seen by the program either.
+#[test]
+fn waits_with_refused_checkpoints() {
+    for (call, manner, why) in [
+        ("poll", "blocked", "blocked"),
+        ("nanosleep", "blocked", "blocked"),
+        ("poll", "child", "child"),
+        ("select", "child", "child"),
+    ] {
+        let Some(mut job) = Spec::new("wait_again").arg(call).arg(manner).start() else { return };
+        let pid = job.pid().to_string();
+        for _ in 0..10 {
+            assert_refused(&job.selfckpt(&["checkpoint", &pid]), 125, &[why]);
+            assert!(kill(job.pid(), SIGUSR2));
+        }
+        job.go("after refused checkpoints");
+        job.end("at the end");
+    }
 }
 
 /// How long the waits of wait_rest take.

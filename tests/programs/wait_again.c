@@ -1,9 +1,12 @@
 /*
  * Waits that a checkpoint must not end early: the main thread and another one each wait in the system call
- * that argv[2] names, again and again, until the test lets them go on. None may return EINTR.
+ * that argv[2] names, again and again, until the test lets them go on. None may return EINTR. With argv[3] the
+ * checkpoints are of a kind of their own: "events" has functions called around them, "blocked" and "child" have them
+ * refused.
  */
 // libs: -lpthread
 #include "harness.h"
+#include <selfckpt.h>
 
 #include <poll.h>
 #include <pthread.h>
@@ -32,6 +35,10 @@ static int wait_once(long ms)
         struct pollfd fd = {empty_pipe[0], POLLIN, 0};
         return ppoll(&fd, 1, &left, NULL);
     }
+    if (strcmp(call, "poll") == 0)
+        return poll(NULL, 0, (int)ms);
+    if (strcmp(call, "nanosleep") == 0)
+        return nanosleep(&left, &now);
     if (strcmp(call, "pselect") == 0)
         return pselect(0, NULL, NULL, NULL, &left, NULL);
     clock_gettime(strcmp(call, "sleep_monotonic") == 0 ? CLOCK_MONOTONIC : CLOCK_REALTIME, &now);
@@ -71,10 +78,33 @@ static void idle_wait(void)
     }
 }
 
+static void on_event(enum ckpt_event event, void *unused)
+{
+    (void)event, (void)unused;
+    usleep(1000);
+}
+
+static void set_manner(const char *manner)
+{
+    if (strcmp(manner, "events") == 0) {
+        NEED(ckpt_on(CKPT_CHECKPOINT, on_event, NULL) == 0 && ckpt_on(CKPT_RESTART, on_event, NULL) == 0);
+    } else if (strcmp(manner, "blocked") == 0) {
+        NEED(ckpt_block() == 0);
+    } else if (strcmp(manner, "child") == 0) {
+        pid_t parent = getpid(), child = fork();
+        NEED(child >= 0);
+        for (; child == 0; usleep(10000))
+            if (getppid() != parent)
+                _exit(0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     pthread_t thread;
     start(argc, argv);
+    if (argc > 3)
+        set_manner(argv[3]);
     call = argc > 2 ? argv[2] : "select";
     NEED(pipe(empty_pipe) == 0 && sem_init(&never, 0, 0) == 0);
     NEED(pthread_create(&thread, NULL, waiter, NULL) == 0);
