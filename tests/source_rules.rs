@@ -39,7 +39,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("settings", &[]),
     ("placeholders", &["settings"]),
     ("control", &[]),
-    ("sys", &[]),
+    // What a restart writes into the saved library, and it reads.
+    ("sys", &["format::ids"]),
     ("catalog", &["format", "settings"]),
     // The handlers' entries and a thread's start name the functions that they call.
     (
@@ -53,7 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("restorer", &["sys"]),
-    ("interpose", &["sys", "arch", "control"]),
+    ("interpose", &["format::ids", "sys", "arch", "control"]),
     ("capture", &["format", "sys", "arch", "control"]),
     ("restore", &["format", "sys", "arch", "restorer"]),
     (

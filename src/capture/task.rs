@@ -6,10 +6,11 @@ use super::vmas::VmaTable;
 use super::{Context, Stream};
 use crate::arch::cpu::{Cpu, MAX_COMPONENTS};
 use crate::format::header::{Component, Header};
+use crate::format::ids::{Ids, MOST};
 use crate::format::task::{DELETED, Program, Runtime, Task};
-use crate::format::{ARCH_X86_32, MAGIC_HEAD, REV, kind, notice::code};
+use crate::format::{ARCH_X86_32, FLAG_OPTIONAL, MAGIC_HEAD, REV, kind, notice::code};
 use crate::sys::lines::{field, parse_dec, parse_hex, parse_oct};
-use crate::sys::{Errno, fs, process};
+use crate::sys::{Errno, fs, ids, process};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
@@ -123,6 +124,12 @@ pub fn capture_task(stream: &mut Stream<'_>, context: &Context<'_>, buf: &mut [u
         trigger: U32::new(library.trigger),
     };
     stream.record(kind::RUNTIME, 0, &runtime, &[library.dir, library.name, library.path])?;
+    let ids = Ids {
+        table: U64::new(ids::table_address() as u64),
+        capacity: U32::new(MOST as u32),
+        uses: U32::new(ids::uses()),
+    };
+    stream.record(kind::IDS, FLAG_OPTIONAL, &ids, &[])?;
     Ok(())
 }
 

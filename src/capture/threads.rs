@@ -15,7 +15,7 @@ use crate::arch::{debug_registers, entry, frame, resume, tls};
 use crate::format::thread::{Cpu, RestartBlock, Thread, TlsEntry, flag};
 use crate::format::{FLAG_OPTIONAL, kind, notice::code};
 use crate::sys::text::{Bytes, text};
-use crate::sys::{Errno, Text, process};
+use crate::sys::{Errno, Text, ids, process};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, Ordering};
 use zerocopy::little_endian::{U32, U64};
@@ -337,6 +337,12 @@ pub fn capture_threads(
     Ok(())
 }
 
+/// The id that the program knows, where it is another.
+fn known_tid(tid: u32, tid_address: usize) -> U32 {
+    let known = ids::known_tid(tid, tid_address);
+    U32::new(if known == tid { 0 } else { known })
+}
+
 fn find_look(looks: &[Look], tid: u32) -> Option<Traced> {
     let at = looks.binary_search_by_key(&tid, |look| look.tid).ok()?;
     looks.get(at)?.found.ok()
@@ -349,6 +355,7 @@ fn write_exited(stream: &mut Stream<'_>, tid: u32, gdt_first: u32) -> Result<(),
         gdt_first: U32::new(gdt_first),
         tid: U32::new(tid),
         flags: U32::new(flag::EXITED),
+        known_tid: known_tid(tid, 0),
         ..Thread::new_zeroed()
     };
     stream.record(kind::THREAD, 0, &thread, &[])?;
@@ -396,7 +403,7 @@ fn capture_thread(
         rseq_sig: U32::new(rseq.sig),
         frame_addr: U64::new(stopped.start() as u64),
         frame_size: U32::new(rest.map_or(stopped.size() as u32, |rest| rest.frame_end - stopped.start() as u32)),
-        reserved2: U32::new(0),
+        known_tid: known_tid(tid, state.clear_child_tid),
         name: state.name,
     };
     stream.record(kind::THREAD, 0, &thread, &[])?;

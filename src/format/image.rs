@@ -3,6 +3,7 @@
 use super::attributes::{Attributes, ThreadAttr};
 use super::files::{Fd, File, FileData, data_kind};
 use super::header::{Component, Header, HeaderArch};
+use super::ids::Ids;
 use super::ipc::Ipc;
 use super::memory::{GuardRange, Guards, Mm, Vma};
 use super::notice::Notice;
@@ -116,6 +117,7 @@ pub struct Image {
     pub name: Vec<u8>,
     pub library: Vec<u8>,
     pub attributes: Option<Attributes>,
+    pub ids: Option<Ids>,
     pub mm: Mm,
     pub auxv: Vec<u8>,
     pub vmas: Vec<VmaEntry>,
@@ -229,6 +231,7 @@ struct Parts {
     program: Option<[Vec<u8>; 4]>,
     runtime: Option<(Runtime, [Vec<u8>; 3])>,
     attributes: Option<Attributes>,
+    ids: Option<Ids>,
     mm: Option<(Mm, Vec<u8>)>,
     vmas: Vec<VmaEntry>,
     guards: Vec<GuardRange>,
@@ -415,6 +418,7 @@ impl Parts {
                 }
             }
             kind::ATTRIBUTES => once(&mut self.attributes, record.kind, plain(&record)?)?,
+            kind::IDS => once(&mut self.ids, record.kind, plain(&record)?)?,
             kind::CPU_FPU => {
                 let head: CpuFpu = fields.take()?;
                 let table: Vec<FpuComponent> = fields.list(head.components.get())?;
@@ -501,6 +505,7 @@ impl Parts {
             name,
             library,
             attributes: self.attributes,
+            ids: self.ids,
             mm,
             auxv,
             vmas: self.vmas,

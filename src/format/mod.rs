@@ -23,6 +23,7 @@ pub mod attributes;
 pub mod error;
 pub mod files;
 pub mod header;
+pub mod ids;
 pub mod image;
 pub mod ipc;
 pub mod memory;
@@ -81,6 +82,8 @@ pub mod kind {
     pub const THREAD_ATTR: u32 = 107;
     /// Ours: limits and flags of the process.
     pub const ATTRIBUTES: u32 = 108;
+    /// Ours: where the library keeps the ids that the program knows.
+    pub const IDS: u32 = 109;
     pub const THREAD_TLS: u32 = 201;
     pub const CPU_FPU: u32 = 202;
     /// Ours: entries of the local descriptor table.
@@ -131,6 +134,7 @@ pub mod kind {
             NOTICE => "NOTICE",
             THREAD_ATTR => "THREAD_ATTR",
             ATTRIBUTES => "ATTRIBUTES",
+            IDS => "IDS",
             THREAD_TLS => "THREAD_TLS",
             CPU_FPU => "CPU_FPU",
             LDT => "LDT",

@@ -35,10 +35,18 @@ pub struct Thread {
     /// restart may use for its own.
     pub frame_addr: U64,
     pub frame_size: U32,
-    pub reserved2: U32,
+    /// By what id the program knows it, since a restart that could not give it the same; 0: by `tid`.
+    pub known_tid: U32,
     pub name: [u8; 16],
 }
 const _: () = assert!(size_of::<Thread>() == 120);
+
+impl Thread {
+    /// The id by which the program knows the thread.
+    pub fn known(&self) -> u32 {
+        if self.known_tid.get() == 0 { self.tid.get() } else { self.known_tid.get() }
+    }
+}
 
 /// Bits of [`Thread::flags`].
 pub mod flag {

@@ -10,8 +10,10 @@
 
 use crate::arch::{entry, thread_view};
 use crate::control::CALL_MARK;
-use crate::sys::abi::{KernelSigaction, OWN_MARK, SA_ONSTACK, SA_RESTART, SA_RESTORER, SA_SIGINFO, SI_QUEUE, Siginfo};
-use crate::sys::{Errno, process};
+use crate::sys::abi::{
+    KernelSigaction, OWN_MARK, SA_ONSTACK, SA_RESTART, SA_RESTORER, SA_SIGINFO, SI_QUEUE, SI_TKILL, Siginfo,
+};
+use crate::sys::{Errno, ids, process};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 pub const SIG_DFL: u32 = 0;
@@ -223,10 +225,9 @@ fn comes_from_the_program(info: &Siginfo) -> bool {
     const SI_MESGQ: i32 = -3;
     const SI_ASYNCIO: i32 = -4;
     const SI_SIGIO: i32 = -5;
-    const SI_TKILL: i32 = -6;
     match info.code() {
         SI_QUEUE | SI_TIMER if matches!(info.value(), OWN_MARK | CALL_MARK) => false,
-        SI_USER | SI_TKILL | SI_QUEUE => info.sender() == process::getpid(),
+        SI_USER | SI_TKILL | SI_QUEUE => info.sender() == process::getpid() || info.sender() == ids::own_pid(),
         SI_TIMER | SI_MESGQ | SI_ASYNCIO | SI_SIGIO => true,
         _ => false,
     }

@@ -7,8 +7,11 @@
 
 pub mod actions;
 pub mod guard;
+pub mod ids;
 pub mod masks;
 pub mod next;
+pub mod raw_call;
+pub mod thread_ids;
 pub mod threads;
 pub mod waits;
 

@@ -76,11 +76,61 @@ names! {
     PTHREAD_ATTR_GETSIGMASK = c"pthread_attr_getsigmask_np";
     POSIX_SPAWN = c"posix_spawn";
     POSIX_SPAWNP = c"posix_spawnp";
+    GETPID = c"getpid";
+    GETTID = c"gettid";
+    KILL = c"kill";
+    RAISE = c"raise";
+    KILLPG = c"killpg";
+    TGKILL = c"tgkill";
+    SIGQUEUE = c"sigqueue";
+    GETPPID = c"getppid";
+    GETPGRP = c"getpgrp";
+    GETPGID = c"getpgid";
+    GETSID = c"getsid";
+    SETPGID = c"setpgid";
+    SCHED_SETSCHEDULER = c"sched_setscheduler";
+    SCHED_GETSCHEDULER = c"sched_getscheduler";
+    SCHED_SETPARAM = c"sched_setparam";
+    SCHED_GETPARAM = c"sched_getparam";
+    SCHED_RR_GET_INTERVAL = c"sched_rr_get_interval";
+    SCHED_RR_GET_INTERVAL64 = c"__sched_rr_get_interval64";
+    SCHED_SETAFFINITY = c"sched_setaffinity";
+    SCHED_GETAFFINITY = c"sched_getaffinity";
+    PRLIMIT = c"prlimit";
+    PRLIMIT64 = c"prlimit64";
+    PIDFD_OPEN = c"pidfd_open";
+    CLOCK_GETCPUCLOCKID = c"clock_getcpuclockid";
+    TCGETPGRP = c"tcgetpgrp";
+    TCSETPGRP = c"tcsetpgrp";
+    WAITPID = c"waitpid";
+    WAIT4 = c"wait4";
+    WAITID = c"waitid";
+    GETPRIORITY = c"getpriority";
+    SETPRIORITY = c"setpriority";
+    TIMER_CREATE = c"timer_create";
+    FCNTL = c"fcntl";
+    FCNTL64 = c"fcntl64";
+    SYSCALL = c"syscall";
+    PTHREAD_KILL = c"pthread_kill";
+    PTHREAD_SIGQUEUE = c"pthread_sigqueue";
+    PTHREAD_CANCEL = c"pthread_cancel";
+    PTHREAD_SETSCHEDPARAM = c"pthread_setschedparam";
+    PTHREAD_GETSCHEDPARAM = c"pthread_getschedparam";
+    PTHREAD_SETSCHEDPRIO = c"pthread_setschedprio";
+    PTHREAD_SETAFFINITY_NP = c"pthread_setaffinity_np";
+    PTHREAD_GETAFFINITY_NP = c"pthread_getaffinity_np";
+    PTHREAD_SETNAME_NP = c"pthread_setname_np";
+    PTHREAD_GETNAME_NP = c"pthread_getname_np";
+    PTHREAD_GETCPUCLOCKID = c"pthread_getcpuclockid";
+    PTHREAD_GETATTR_NP = c"pthread_getattr_np";
+    PTHREAD_ATTR_SETAFFINITY_NP = c"pthread_attr_setaffinity_np";
+    PTHREAD_MUTEXATTR_SETPROTOCOL = c"pthread_mutexattr_setprotocol";
+    PTHREAD_MUTEXATTR_SETROBUST = c"pthread_mutexattr_setrobust";
 }
 
 /// Calls the next definition; where there is none, the value of the block.
 macro_rules! call_next {
-    ($next:ident as fn($($type:ty),*) -> $result:ty, ($($arg:expr),*), else $missing:expr) => {
+    ($next:ident as fn($($type:ty),* $(,)?) -> $result:ty, ($($arg:expr),* $(,)?), else $missing:expr) => {
         // SAFETY: the type is that of libc's declaration, and the arguments are the caller's.
         match unsafe { $crate::interpose::next::$next.function::<unsafe extern "C" fn($($type),*) -> $result>() } {
             // SAFETY: as above.

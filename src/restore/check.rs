@@ -8,6 +8,7 @@ use crate::arch::cpu::Cpu as HostCpu;
 use crate::arch::resume::{self, Resume, Timeout};
 use crate::format::attributes::{CPUS, Inherited};
 use crate::format::header::{FEATURE_NAMES, component_name};
+use crate::format::ids::{TableHead, Translation, uses};
 use crate::format::image::{Image, ThreadEntry, VmaEntry};
 use crate::format::memory::{vma_flag, vma_kind};
 use crate::format::thread::{Cpu, SSE_SIZE, TlsEntry, X87_SIZE, desc, flag};
@@ -274,6 +275,18 @@ fn check_places(image: &Image, _host: &Host, problems: &mut Problems) {
     let (info, size) = (runtime.restart_info.get(), u64::from(runtime.restart_info_size.get()));
     if size != size_of::<crate::format::task::RestartInfo>() as u64 || !inside(image, info, size, READ | WRITE) {
         problems.refuse(kind::RUNTIME, "restart_info", info);
+    }
+    if let Some(ids) = image.ids {
+        let size = ids.capacity.get() as usize * size_of::<Translation>() + size_of::<TableHead>();
+        if !inside(image, ids.table.get(), size as u64, READ | WRITE) {
+            problems.refuse(kind::IDS, "table", ids.table.get());
+        }
+        if ids.uses.get() & !uses::ALL != 0 {
+            problems.refuse(kind::IDS, "uses", ids.uses.get().into());
+        }
+        if image.threads.len() > ids.capacity.get() as usize {
+            problems.refuse(kind::IDS, "capacity", ids.capacity.get().into());
+        }
     }
     if !inside(image, runtime.leave.get(), 16, EXEC) {
         problems.refuse(kind::RUNTIME, "leave", runtime.leave.get());

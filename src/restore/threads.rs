@@ -36,9 +36,13 @@ pub fn restore_threads(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), Str
     let owned = owned_by_threads(inputs.image);
     timers::begin(inputs, steps);
     let mut ids = NewIds::new();
+    let slots = super::ids::write_table(inputs, steps);
     for entry in others {
         let fds = owned.get(&entry.thread.tid.get()).map_or(&[][..], Vec::as_slice);
         let tid = start_thread(inputs, entry, fds, steps)?;
+        if let Some(slot) = slots.get(&entry.thread.tid.get()) {
+            steps.copy_variable(tid, *slot);
+        }
         ids.insert(entry.thread.tid.get(), tid);
     }
     let tid = steps.variable(process::gettid());
@@ -90,12 +94,14 @@ fn start_thread(inputs: &Inputs<'_>, entry: &ThreadEntry, fds: &[u32], steps: &m
     }
     // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
     // set_tid_size, cgroup; all u64. The kernel adds the size to the stack.
-    let set_tid = steps.variable(tid);
+    let known = entry.thread.known();
+    let set_tid = steps.variable(known);
     const ROOM: u64 = 64;
     let args: [u64; 11] = [CLONE_FLAGS.into(), 0, 0, 0, 0, u64::from(stack) - ROOM, ROOM, 0, u64::from(set_tid), 1, 0];
     let at = steps.bytes(args.as_bytes());
-    steps.explain(&format!("cannot start thread {tid} with the id that it had"));
-    steps.expect(nr::CLONE3, &[at, size_of_val(&args) as u32], tid);
+    steps.explain(&format!("cannot start thread {known} with the id that it had"));
+    steps.store(new_tid);
+    steps.expect(nr::CLONE3, &[at, size_of_val(&args) as u32], known);
     Ok(new_tid)
 }
 

@@ -15,7 +15,7 @@ use crate::restore::check::{self, Host};
 use crate::restore::files::{Files, LateLock, raise_limit};
 use crate::restore::memory::{self, Mapped};
 use crate::restore::steps::Steps;
-use crate::restore::{absent, ipc, layout, plan, timers, vdso};
+use crate::restore::{absent, ids, ipc, layout, plan, timers, vdso};
 use crate::restorer::{self, Step};
 use crate::settings;
 use crate::sys::log::log;
@@ -426,7 +426,7 @@ const CAP_CHECKPOINT_RESTORE: u32 = 40;
 fn may_choose_ids(image: &Image) -> bool {
     let Ok([low, high]) = process::capabilities() else { return false };
     let allowed = low[0] & (1 << CAP_SYS_ADMIN) != 0 || high[0] & (1 << (CAP_CHECKPOINT_RESTORE - 32)) != 0;
-    allowed && process::getpid() == image.task.pid.get()
+    allowed && ids::known_pid(image) == Some(process::getpid()) && ids::are_distinct(image)
 }
 
 /// The command has given this process the capability to choose ids; the program never had it.
@@ -463,6 +463,10 @@ fn go(
     attributes::tell_missing_cpus(image, &here, &mut warn);
     attributes::restore_process(image, &mut warn);
     let every = first_period(image, info);
+    let same_ids = may_choose_ids(image);
+    if !same_ids {
+        ids::tell_what_needs_them(image, &mut warn);
+    }
     let mut inputs = plan::Inputs {
         image,
         host: &host.cpu,
@@ -476,7 +480,7 @@ fn go(
         region: plan::Region { start: 0, len: 0 },
         info,
         task_size: host.task_size,
-        same_ids: may_choose_ids(image),
+        same_ids,
         capabilities: without_choosing(start),
         mm_map_size,
         attributes: &here,

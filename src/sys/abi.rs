@@ -147,6 +147,7 @@ impl Siginfo {
 }
 
 pub const SI_QUEUE: i32 = -1;
+pub const SI_TKILL: i32 = -6;
 
 /// `si_value` of signals that the library sends itself: its timer's, and requests that had to wait.
 pub const OWN_MARK: u32 = 0x5e1f_c497;

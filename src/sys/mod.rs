@@ -8,6 +8,7 @@ pub mod abi;
 pub mod attributes;
 pub mod errno;
 pub mod fs;
+pub mod ids;
 pub mod ipc;
 pub mod lines;
 pub mod log;

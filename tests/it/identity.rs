@@ -34,6 +34,26 @@ fn same_ids() {
     each_user(&Spec::new("same_ids"), |job| job.generations(4));
 }
 
+/// What carries ids, with the kernel's own and translated ones, and from one way to the other and back.
+#[test]
+fn known_ids() {
+    each_user(&Spec::new("known_ids"), |mut job| {
+        job.checkpoint();
+        job.go("without a restart");
+        for (generation, way) in ["new", "new", "same", "new", "same"].into_iter().enumerate() {
+            job.checkpoint();
+            job.sigkill();
+            let images = job.images.clone();
+            job.restart_from(&images, &[], &["--pid", way]);
+            job.go(&format!("after restart {generation}, --pid {way}"));
+        }
+        job.checkpoint_by_signal();
+        job.sigkill();
+        job.restart_by_environment();
+        job.end("after a restart by SELFCKPT_RESTART");
+    });
+}
+
 /// A second copy while the first one has the ids.
 #[test]
 fn same_ids_while_they_are_taken() {

@@ -22,6 +22,40 @@ fn by_ids() {
     for (name, argument) in [("thread_ends", "tids"), ("thread_mutexes", "pi"), ("thread_blocked", "tids")] {
         Spec::new(name).arg(argument).start().expect("never skipped").generations(3);
     }
+    // The same with ids that libc translates; not for mutexes that the kernel knows of.
+    for (name, argument) in [("thread_ends", "tids"), ("thread_blocked", "tids")] {
+        let mut job = Spec::new(name).arg(argument).start().expect("never skipped");
+        for generation in 1..=3 {
+            job.checkpoint();
+            job.sigkill();
+            let images = job.images.clone();
+            job.restart_from(&images, &[], &["--pid", "new"]);
+            job.go(&format!("after restart {generation} with new ids"));
+        }
+        job.end("at the end");
+    }
+}
+
+/// What new ids cannot do is told to those whom it concerns.
+#[test]
+fn mutexes_that_need_their_ids() {
+    for (name, told) in [("thread_mutexes", true), ("thread_sync", false)] {
+        let mut job = Spec::new(name).start().expect("never skipped");
+        job.checkpoint();
+        job.sigkill();
+        let images = job.images.clone();
+        job.restart_from(&images, &[], &["--pid", "new"]);
+        job.go("after a restart with new ids");
+        // The program's own: it is in place by then.
+        let said = std::fs::read_to_string(job.path("stderr")).expect("stderr");
+        assert_eq!(said.contains("the program uses robust mutexes, whose owners the kernel"), told, "{name}: {said}");
+        job.sigkill();
+        job.rewind(1);
+        job.restart_from(&images, &[], &["--pid", "same"]);
+        job.end("after a restart with the same ids");
+        let again = std::fs::read_to_string(job.path("stderr")).expect("stderr");
+        assert!(!again.contains("mutexes"), "{name}: {again}");
+    }
 }
 
 /// A hundred checkpoints of threads that never rest, the first seventy without a restart; at the end the totals agree.

@@ -308,7 +308,7 @@ fn thread(w: &mut Writer<&mut Bytes>) -> Written {
         rseq_sig: u32(0x5305_3053),
         frame_addr: u64(0xffbf_d000),
         frame_size: u32(4096),
-        reserved2: u32(0),
+        known_tid: u32(0),
         name: padded("app"),
     };
     w.record(kind::THREAD, 0, &thread, &[])?;

@@ -49,12 +49,18 @@ pub struct Ids {
 
 impl Ids {
     pub fn of(image: &Image) -> Ids {
-        let pid = image.task.pid.get();
-        Ids { pid, tids: image.threads.iter().map(|entry| entry.thread.tid.get()).collect() }
+        let tids: Vec<u32> = image.threads.iter().map(|entry| entry.thread.known()).collect();
+        Ids { pid: tids.first().copied().unwrap_or(0), tids }
     }
 
     fn highest(&self) -> u32 {
         self.tids.iter().copied().max().unwrap_or(0).max(self.pid)
+    }
+
+    fn stand_twice(&self) -> bool {
+        let mut sorted = self.tids.clone();
+        sorted.sort_unstable();
+        sorted.windows(2).any(|pair| pair[0] == pair[1])
     }
 
     /// Whether all are free; those of a program that is about to end are waited for.
@@ -105,6 +111,9 @@ impl Child {
 pub fn start(start: &Start, ids: &Ids, mask: &SignalMask) -> Result<Child, String> {
     if ids.pid == 1 {
         return Err("it was process 1".to_string());
+    }
+    if ids.stand_twice() {
+        return Err("a thread that it has made since it got new ids has the id of another one".to_string());
     }
     if namespace::may_choose_pids() && ids.all_free() {
         // Where this is not possible, a namespace may be all the same.

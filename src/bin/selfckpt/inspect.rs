@@ -262,7 +262,9 @@ fn thread_page(out: &mut String, entry: &ThreadEntry) {
     let t = &entry.thread;
     let c = &entry.cpu;
     let first = t.gdt_first.get();
-    let _ = writeln!(out, "\nthread {} {}", t.tid, padded_text(&t.name));
+    let known = t.known_tid.get();
+    let known = if known == 0 { String::new() } else { format!(", known to the program as {known}") };
+    let _ = writeln!(out, "\nthread {} {}{known}", t.tid, padded_text(&t.name));
     for row in [
         [("eax", c.ax), ("ebx", c.bx), ("ecx", c.cx), ("edx", c.dx)],
         [("esi", c.si), ("edi", c.di), ("ebp", c.bp), ("esp", c.sp)],
