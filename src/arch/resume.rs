@@ -164,6 +164,17 @@ impl Resume {
     /// Where in a signal frame it can lie: over the siginfo, which sigreturn does not read.
     pub const IN_FRAME: usize = 16;
 
+    /// Where it can lie below a stack pointer, if the signal frame is elsewhere.
+    pub fn place_below(stack_pointer: u32) -> Option<u32> {
+        // The word below the stack pointer is for the address to return to.
+        Some(stack_pointer.checked_sub(size_of::<Resume>() as u32 + 8)? & !15)
+    }
+
+    /// The first address behind one that lies at `at`.
+    pub fn end_at(at: u32) -> u32 {
+        at.wrapping_add(size_of::<Resume>() as u32)
+    }
+
     /// For the address `at`.
     pub fn compose(wait: &Interrupted, timeout: &Timeout, at: u32) -> Resume {
         let left = wait.left.min(LONGEST);
@@ -234,6 +245,15 @@ mod tests {
         let resume = Resume::compose(&WAIT, &limit, 0x1800);
         assert_eq!((resume.args, resume.saved), ([1, 2, 2, 4, 5, 6], WAIT.args));
         assert_eq!(resume.return_at, 0x1ffc);
+    }
+
+    #[test]
+    fn it_fits_below_a_stack_pointer() {
+        for stack_pointer in 0x2000..0x2010 {
+            let place = Resume::place_below(stack_pointer).unwrap();
+            assert!(place % 16 == 0 && Resume::end_at(place) + 4 <= stack_pointer);
+        }
+        assert_eq!(Resume::place_below(16), None);
     }
 
     #[test]

@@ -439,7 +439,7 @@ fn capture_thread(
             left: U64::new(rest.left),
             resume: U64::new(entry::resume().0 as u64),
             fd: U32::new(rest.fd),
-            reserved: U32::new(0),
+            place: U32::new(rest.place_apart()),
         };
         stream.record(kind::RESTART_BLOCK, FLAG_OPTIONAL, &block, &[])?;
     }

@@ -36,12 +36,21 @@ pub struct Rest {
     seen: u64,
     /// Where the [`Resume`] lies: below everything that the program uses. 0: there is no place for one.
     place: u32,
+    /// It lies apart from the signal frame, which is on an alternate stack.
+    is_apart: bool,
     /// End of the stack memory that a restart may use.
     pub frame_end: u32,
     /// Of a socket that has the time limit.
     pub fd: u32,
     /// It is in the image.
     pub is_kept: bool,
+}
+
+impl Rest {
+    /// Where a restart puts the [`Resume`]; 0: into the new signal frame.
+    pub fn place_apart(&self) -> u32 {
+        if self.is_apart { self.place } else { 0 }
+    }
 }
 
 const EINTR: u32 = (-4i32) as u32;
@@ -155,10 +164,16 @@ fn look(state: &mut ThreadState, leader: bool) {
     }
 }
 
-/// How much is left of a wait that the program has begun itself. `None` where that cannot be told, or
-/// where the signal frame lies elsewhere than below the program's stack pointer (on an alternate stack).
-fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
+/// Whether the signal frame lies right below the stack pointer of the program, not on an alternate stack.
+fn is_below(frame: Frame, stack_pointer: u32) -> bool {
     const ALIGNMENT: u32 = 256;
+    let end = (frame.start() + frame.size()) as u32;
+    stack_pointer.checked_sub(end).is_some_and(|between| between <= ALIGNMENT)
+}
+
+/// How much is left of a wait that the program has begun itself. `None` where that cannot be told, or where there is
+/// no room on the program's stack.
+fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
     let args = arguments(frame);
     let seen = process::now();
     let [first, second, ..] = args;
@@ -177,9 +192,16 @@ fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
         left = read_time(place, args)?;
     }
     let frame_end = (frame.start() + frame.size()) as u32;
-    let below = register(frame, uc::ESP).checked_sub(frame_end)?;
-    let place = (frame.start() + Resume::IN_FRAME) as u32;
-    (below <= ALIGNMENT).then_some(Rest { left: left.min(LONGEST), seen, place, frame_end, fd, is_kept: false })
+    let stack_pointer = register(frame, uc::ESP);
+    let is_apart = !is_below(frame, stack_pointer);
+    let mut place = (frame.start() + Resume::IN_FRAME) as u32;
+    if is_apart {
+        place = Resume::place_below(stack_pointer)?;
+        // There is stack: both ends of it can be read.
+        read_word(place)?;
+        read_word(stack_pointer.checked_sub(4)?)?;
+    }
+    Some(Rest { left: left.min(LONGEST), seen, place, is_apart, frame_end, fd, is_kept: false })
 }
 
 /// The time limit that a socket has for receiving or sending, nanoseconds; `None` where it has none, or is no
@@ -241,7 +263,9 @@ fn leave_resume(state: &mut ThreadState, leader: bool) {
     let now = process::clock(resume.clock);
     let left = resume.left_at(now.sec as u64 * SECOND + now.nsec as u64);
     let [resume_fd, _] = resume.pollfd;
-    state.rest = Rest { left, seen: process::now(), place, frame_end: resume.frame_end, fd: resume_fd, is_kept: false };
+    let is_apart = !is_below(frame, place);
+    let frame_end = if is_apart { (frame.start() + frame.size()) as u32 } else { resume.frame_end };
+    state.rest = Rest { left, seen: process::now(), place, is_apart, frame_end, fd: resume_fd, is_kept: false };
     state.number = resume.nr;
     state.wait = wait::REST;
     let registers = [uc::EBX, uc::ECX, uc::EDX, uc::ESI, uc::EDI, uc::EBP];
@@ -264,13 +288,13 @@ fn wait_for_rest(state: &mut ThreadState) {
         args,
         ip: register(frame, uc::EIP),
         sp: register(frame, uc::ESP),
-        frame_end: rest.frame_end,
+        frame_end: if rest.is_apart { Resume::end_at(rest.place) } else { rest.frame_end },
         left: rest.left.saturating_sub(process::now().saturating_sub(rest.seen)),
         fd: rest.fd,
     };
     let resume = Resume::compose(&interrupted, &timeout, rest.place);
-    // SAFETY: the place is the siginfo of this frame, which nobody reads any more, or that of an earlier one
-    // where the thread's `Resume` has been since.
+    // SAFETY: the place is the siginfo of this frame, which nobody reads any more, or stack below all that the program
+    // uses, which `measure_rest` has looked at, or that of an earlier one where the thread's `Resume` has been since.
     unsafe { (rest.place as *mut Resume).write_unaligned(resume) };
     frame.set_register(uc::EIP, entry::resume().0 as u32);
     frame.set_register(uc::ESP, rest.place);

@@ -136,7 +136,8 @@ pub struct RestartBlock {
     pub resume: U64,
     /// Descriptor of the socket whose time limit it is (SO_RCVTIMEO, SO_SNDTIMEO).
     pub fd: U32,
-    pub reserved: U32,
+    /// Where on the thread's stack the `Resume` goes; 0: into the signal frame, which is on the same stack.
+    pub place: U32,
 }
 const _: () = assert!(size_of::<RestartBlock>() == 32);
 

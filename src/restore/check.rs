@@ -356,6 +356,12 @@ fn check_wait(entry: &ThreadEntry, image: &Image, problems: &mut Problems) {
     if block.left.get() > resume::LONGEST {
         problems.refuse(kind::RESTART_BLOCK, "left", block.left.get());
     }
+    let place = block.place.get();
+    let (end, sp) = (u64::from(place) + size_of::<Resume>() as u64, entry.cpu.sp.get());
+    let is_below = end + 4 <= sp && sp - end <= 64;
+    if place != 0 && !(is_below && inside(image, place.into(), size_of::<Resume>() as u64, WRITE)) {
+        problems.refuse(kind::RESTART_BLOCK, "place", place.into());
+    }
     if !inside(image, block.resume.get(), 16, EXEC) {
         problems.refuse(kind::RESTART_BLOCK, "resume", block.resume.get());
     }
@@ -603,13 +609,14 @@ mod tests {
             left: U64::new(left),
             resume: U64::new(resume),
             fd: U32::new(0),
-            reserved: U32::new(0),
+            place: U32::new(0),
         };
         const NANOSLEEP: u32 = 162;
         for (field, wait) in [
             ("nr", wait(1, 1, 0)),
             ("left", wait(NANOSLEEP, u64::MAX, 0)),
             ("resume", wait(NANOSLEEP, 1, 0x1000)),
+            ("place", RestartBlock { place: U32::new(0x1000), ..wait(NANOSLEEP, 1, 0) }),
             ("resume_size", RestartBlock { resume_size: U32::new(1), ..wait(NANOSLEEP, 1, 0) }),
         ] {
             refused(&["RESTART_BLOCK", field], |image| image.threads[0].wait = Some(wait));

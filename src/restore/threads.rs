@@ -14,7 +14,7 @@ use crate::format::files::owner;
 use crate::format::image::ThreadEntry;
 use crate::format::memory::vma_flag;
 use crate::format::task::RestartInfo;
-use crate::format::thread::{Cpu, desc, flag};
+use crate::format::thread::{desc, flag};
 use crate::sys::abi::SS_DISABLE;
 use crate::sys::{fs, nr, process};
 use std::mem::offset_of;
@@ -203,8 +203,18 @@ fn place_frame(inputs: &Inputs<'_>, entry: &ThreadEntry, altstack: [u32; 3], ste
         return Err(format!("there is no room for a signal frame of {size} bytes below {end:#x} on this CPU"));
     }
     let mut bytes = vec![0; size];
-    let (cpu, resume) = resume_wait(entry, at as u32);
-    bytes[Resume::IN_FRAME..Resume::IN_FRAME + resume.len()].copy_from_slice(&resume);
+    let mut cpu = entry.cpu;
+    if let Some((place, resume)) = resume_wait(entry, at as u32) {
+        cpu.ip = entry.wait.map_or(cpu.ip, |block| block.resume);
+        cpu.sp = U64::new(place.into());
+        if place == at as u32 + Resume::IN_FRAME as u32 {
+            bytes[Resume::IN_FRAME..Resume::IN_FRAME + size_of::<Resume>()].copy_from_slice(resume.as_bytes());
+        } else if u64::from(Resume::end_at(place)) <= at || end <= u64::from(place) {
+            steps.copy(resume.as_bytes(), place);
+        } else {
+            return Err(format!("the signal frame at {at:#x} does not leave room for a wait to go on at {place:#x}"));
+        }
+    }
     let frame_parts = frame::FrameParts {
         cpu: &cpu,
         sigmask: entry.thread.sigmask.get(),
@@ -217,27 +227,25 @@ fn place_frame(inputs: &Inputs<'_>, entry: &ThreadEntry, altstack: [u32; 3], ste
     Ok(at as u32 + 4)
 }
 
-/// The registers that a thread starts with when its frame lies at `at`, and what goes into the frame for a
-/// wait to go on.
-fn resume_wait(entry: &ThreadEntry, at: u32) -> (Cpu, Vec<u8>) {
-    let mut cpu = entry.cpu;
-    let Some((block, timeout)) = entry.wait.and_then(|block| Some((block, check::timeout_of(entry)?))) else {
-        return (cpu, Vec::new());
+/// For a wait to go on in a thread whose frame lies at `at`: where its stack pointer begins, and what lies there.
+fn resume_wait(entry: &ThreadEntry, at: u32) -> Option<(u32, Resume)> {
+    let (block, timeout) = (entry.wait?, check::timeout_of(entry)?);
+    let cpu = &entry.cpu;
+    let frame_end = (entry.thread.frame_addr.get() + u64::from(entry.thread.frame_size.get())) as u32;
+    let (place, frame_end) = match block.place.get() {
+        0 => (at + Resume::IN_FRAME as u32, frame_end),
+        place => (place, Resume::end_at(place)),
     };
-    let place = at + Resume::IN_FRAME as u32;
     let interrupted = Interrupted {
         nr: block.nr.get(),
-        args: check::arguments(&cpu),
+        args: check::arguments(cpu),
         ip: cpu.ip.get() as u32,
         sp: cpu.sp.get() as u32,
-        frame_end: (entry.thread.frame_addr.get() + u64::from(entry.thread.frame_size.get())) as u32,
+        frame_end,
         left: block.left.get(),
         fd: block.fd.get(),
     };
-    let resume = Resume::compose(&interrupted, &timeout, place);
-    cpu.ip = block.resume;
-    cpu.sp = U64::new(place.into());
-    (cpu, resume.as_bytes().to_vec())
+    Some((place, Resume::compose(&interrupted, &timeout, place)))
 }
 
 /// Sets the debug registers of the calling thread by a helper process that shares our memory: addresses,

@@ -88,7 +88,8 @@ const SLACK: Duration = Duration::from_millis(2500);
 /// the following ones may not.
 #[track_caller]
 fn rest(call: &str, later: bool, restarts: bool) {
-    let Some(mut job) = Spec::new("wait_rest").arg(call).start() else { return };
+    let spec = call.split(' ').fold(Spec::new("wait_rest"), |spec, word| spec.arg(word));
+    let Some(mut job) = spec.start() else { return };
     let lengthened = if later { WAIT } else { Duration::ZERO };
 
     let round = job.go_without_waiting(false);
@@ -159,6 +160,13 @@ fn rest_of_monotonic_moments() {
 #[test]
 fn rest_of_sleeps_that_do_not_tell_it() {
     rest_of_each(&["nanosleep32", "usleep"], true, true);
+}
+
+/// The signal frame is elsewhere than the stack that waits.
+#[test]
+fn rest_with_alternate_stacks() {
+    rest_of_each(&["nanosleep altstack", "sem_monotonic altstack"], false, true);
+    rest_of_each(&["poll altstack", "futex altstack", "recv altstack"], true, true);
 }
 
 #[test]

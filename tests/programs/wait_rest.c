@@ -1,6 +1,7 @@
 /*
  * Waits with a time limit, which a checkpoint must neither end early nor lengthen: in each round the main thread
- * and others wait once for 2 s in the call that argv[2] names, all at the same time, and must see it run out.
+ * and others wait once for 2 s in the call that argv[2] names, all at the same time, and must see it run out. With
+ * argv[3] "altstack" each has an alternate stack for its signals, as threads of Rust, Go, Java programs have.
  */
 // libs: -lpthread
 #include "harness.h"
@@ -142,8 +143,16 @@ static void timed_wait(int number)
     pthread_barrier_wait(&together);
 }
 
+static int with_altstack;
+
 static void *waiter(void *number)
 {
+    static char stacks[THREADS + 1][32768];
+    stack_t stack = {.ss_sp = stacks[(intptr_t)number], .ss_size = sizeof stacks[0]};
+    if (with_altstack)
+        NEED(sigaltstack(&stack, NULL) == 0);
+    if (number == NULL)
+        return NULL;
     for (;;)
         timed_wait((int)(intptr_t)number);
     return NULL;
@@ -153,6 +162,8 @@ int main(int argc, char **argv)
 {
     start(argc, argv);
     call = argc > 2 ? argv[2] : "nanosleep";
+    with_altstack = argc > 3 && strcmp(argv[3], "altstack") == 0;
+    waiter(NULL);
     struct epoll_event event = {.events = EPOLLIN};
     NEED(pipe(empty_pipe) == 0 && sem_init(&never, 0, 0) == 0);
     NEED((epoll_fd = epoll_create1(0)) >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, empty_pipe[0], &event) == 0);
