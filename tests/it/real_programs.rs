@@ -384,6 +384,20 @@ fn sbcl_workers() {
     Program::new("sbcl").env("SELFCKPT_SIGNAL", "RTMIN+5").args(&["--script"]).workload("threads.lisp").carry();
 }
 
+/// Where no restart can give them their ids again: their collectors, timers and schedulers signal threads by ids.
+#[test]
+fn sbcl_with_new_ids() {
+    for file in ["work.lisp", "threads.lisp"] {
+        let program = Program::new("sbcl").env("SELFCKPT_PID", "new").env("SELFCKPT_SIGNAL", "RTMIN+5");
+        program.args(&["--script"]).workload(file).carry();
+    }
+}
+
+#[test]
+fn ruby_with_new_ids() {
+    Program::new("ruby").env("SELFCKPT_PID", "new").args(&["--disable-gems"]).workload("threads.rb").carry();
+}
+
 /// Three threads render one picture; its header has the date in it, the pixels are compared.
 #[test]
 fn povray() {
@@ -421,6 +435,13 @@ fn x264() {
     }
     let program = Program::new("x264").args(&["--threads", "4", "--preset", "slow", "-o", "out.264", "film.y4m"]);
     program.input("film.y4m", film).only_result("out.264", |all| all).carry();
+}
+
+/// Three threads of OpenBLAS compute with it.
+#[test]
+fn octave() {
+    let program = Program::new("octave-cli").env("OPENBLAS_NUM_THREADS", "3");
+    program.args(&["--norc", "--quiet", "--no-history"]).workload("matrix.m").carry();
 }
 
 /// asyncio: servers and their clients in one process, over TCP, UNIX and datagram sockets.
