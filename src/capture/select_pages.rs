@@ -31,7 +31,8 @@ enum Policy {
     Changed,
     /// All that the file backs, so that a changed file does no harm.
     All,
-    /// Shared memory: what the kernel holds, mapped here or not, and not zero.
+    /// Shared memory: what the kernel holds, mapped here or not, and not zero; of a file that may be changed before a
+    /// restart, zeros as well.
     Shared,
 }
 
@@ -141,6 +142,7 @@ impl<'a> Selector<'a> {
             vma_kind::ANON_SHARED | vma_kind::SEGMENT => Policy::Shared,
             // Compared at a restart: another kernel has another.
             vma_kind::VDSO => Policy::All,
+            vma_kind::FILE_SHARED if vma.flags & vma_flag::VOLATILE != 0 => Policy::Shared,
             vma_kind::FILE_SHARED if vma.prot & process::PROT_WRITE != 0 => Policy::Changed,
             _ => Policy::Nothing,
         }
@@ -318,7 +320,10 @@ impl<'a> Selector<'a> {
             let wanted = resident
                 && excluded::next_wanted(self.at, self.at + PAGE).is_some()
                 && !is_guarded(self.guards, self.at)
-                && !(readable(vma) && !self.watchpoints().any(|page| page == self.at) && is_zero_page(self.at));
+                && !(vma.kind != vma_kind::FILE_SHARED
+                    && readable(vma)
+                    && !self.watchpoints().any(|page| page == self.at)
+                    && is_zero_page(self.at));
             if wanted && self.push(self.at, 1, runs, batch) == 0 {
                 return Ok(());
             }

@@ -2,6 +2,7 @@
 
 use super::Stream;
 use super::failure::{Failure, fail, refuse};
+use super::files::{DELETED, Path, find_link};
 use super::notices::{Notices, notice};
 use super::select_pages::populate;
 use crate::format::memory::{Mm, Vma, vma_flag, vma_kind};
@@ -174,6 +175,9 @@ impl<'a> VmaTable<'a> {
         for i in 0..self.len {
             let Some(mut slot) = self.slots.get(i).copied() else { return };
             let shared = slot.kind == 1;
+            if shared {
+                self.find_semaphore(&mut slot);
+            }
             // The file was looked at for the mapping before.
             let same_file = |last: &VmaSlot| {
                 slot.name_len != 0
@@ -185,6 +189,7 @@ impl<'a> VmaTable<'a> {
                 slot.file_size = last.file_size;
                 slot.mtime = last.mtime;
                 slot.mtime_nsec = last.mtime_nsec;
+                slot.flags |= last.flags & vma_flag::VOLATILE;
             } else {
                 classify_one(&mut slot, shared, self.names);
             }
@@ -252,6 +257,23 @@ impl<'a> VmaTable<'a> {
         }
     }
 
+    /// A named semaphore is made under a name that it does not keep (sem_open of glibc): the mapping shows that one. The
+    /// file is the one that has its inode now.
+    fn find_semaphore(&mut self, slot: &mut VmaSlot) {
+        let name = slot.name(self.names);
+        if !name.starts_with(b"/dev/shm/sem.") {
+            return;
+        }
+        let Some(first) = name.strip_suffix(DELETED).map(Path::from_bytes) else { return };
+        let Some(link) = find_link(&first, slot.dev, slot.ino) else { return };
+        let start = self.names_used;
+        if let Some(place) = self.names.get_mut(start..start + link.len()) {
+            place.copy_from_slice(link.as_bytes());
+            self.names_used += link.len();
+            (slot.name, slot.name_len) = (start, link.len());
+        }
+    }
+
     /// Writes MM and the VMAs.
     pub fn write(&self, stream: &mut Stream<'_>, task_size: u64, auxv: &[u8], stat: &[u8]) -> Result<(), Failure> {
         let mm = read_mm(task_size, self.len, auxv, stat)?;
@@ -301,6 +323,9 @@ fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8]) {
             slot.file_size = stat.size;
             slot.mtime = stat.mtime.sec as u64;
             slot.mtime_nsec = stat.mtime.nsec;
+            if shared && path.as_path().is_some_and(fs::is_in_memory) {
+                slot.flags |= vma_flag::VOLATILE;
+            }
         }
         _ if !shared => slot.kind = vma_kind::FILE_GONE,
         _ => {

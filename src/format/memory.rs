@@ -110,7 +110,9 @@ pub mod vma_flag {
     pub const USERFAULT: u64 = 1 << 15;
     /// Of System V shared memory: it may be made writable.
     pub const MAY_WRITE: u64 = 1 << 16;
-    pub const ALL: u64 = (1 << 17) - 1;
+    /// Of a shared file: it lies in memory (tmpfs) and is gone after a boot; the pages that it holds are in the image.
+    pub const VOLATILE: u64 = 1 << 17;
+    pub const ALL: u64 = (1 << 18) - 1;
 
     /// Two-letter names of smaps and the flags that they set.
     pub const SMAPS: &[(&[u8; 2], u64)] = &[
@@ -155,6 +157,7 @@ pub mod vma_flag {
         (DEVICE, "device"),
         (USERFAULT, "userfault"),
         (MAY_WRITE, "may-write"),
+        (VOLATILE, "volatile"),
     ];
 }
 

@@ -16,7 +16,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::time::{Duration, SystemTime};
 
 /// What a mapping is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,48 @@ struct Opened {
     fd: RawFd,
     size: u64,
     mtime: (i64, i64),
+}
+
+/// Files that lived in memory and that a boot has taken away, as POSIX shared memory and named semaphores: made again with
+/// what the program's mappings showed of them, before anything else looks for them.
+pub fn make_volatile_files(image: &Image, source: &File, warn: &mut dyn FnMut(String)) -> Result<(), String> {
+    let is_volatile = |entry: &&VmaEntry| {
+        entry.vma.kind.get() == vma_kind::FILE_SHARED && entry.vma.flags.get() & vma_flag::VOLATILE != 0
+    };
+    let mut made: HashMap<&[u8], File> = HashMap::new();
+    for entry in image.vmas.iter().filter(is_volatile) {
+        let (vma, path) = (&entry.vma, std::path::Path::new(OsStr::from_bytes(&entry.name)));
+        let failed = |error: std::io::Error| format!("cannot make {} again: {error}", path.display());
+        if !made.contains_key(entry.name.as_slice()) {
+            match File::options().read(true).write(true).create_new(true).mode(0o600).open(path) {
+                Ok(file) => {
+                    file.set_len(vma.file_size.get()).map_err(failed)?;
+                    file.set_permissions(std::fs::Permissions::from_mode(mode_of(image, entry))).map_err(failed)?;
+                    warn(format!("{} is gone; it is made again from the memory of the program", path.display()));
+                    made.insert(&entry.name, file);
+                }
+                // It is there, or whoever opens it says why it cannot be.
+                Err(_) => continue,
+            }
+        }
+        for run in runs_of(image, entry) {
+            let mut bytes = vec![0; run.bytes as usize];
+            fill(source, &mut bytes, run.offset).map_err(|error| format!("cannot read the image: {error}"))?;
+            let at = run.addr - vma.start.get() + vma.offset.get();
+            bytes.truncate(vma.file_size.get().saturating_sub(at) as usize);
+            made[entry.name.as_slice()].write_all_at(&bytes, at).map_err(failed)?;
+        }
+        let changed = Duration::new(vma.file_mtime.get(), vma.file_mtime_nsec.get().min(999_999_999));
+        let _ = made[entry.name.as_slice()].set_modified(SystemTime::UNIX_EPOCH + changed);
+    }
+    Ok(())
+}
+
+/// Permissions of a mapped file, if the program had it open as well.
+fn mode_of(image: &Image, entry: &VmaEntry) -> u32 {
+    let key = (entry.vma.dev.get(), entry.vma.ino.get());
+    let open = image.files.iter().find(|open| (open.file.dev.get(), open.file.ino.get()) == key);
+    open.map_or(0o600, |open| open.file.mode.get() & 0o7777)
 }
 
 /// Decides for every mapping. `raise` moves an opened file to a descriptor that is not the
@@ -248,7 +291,8 @@ impl Sources<'_> {
             ));
         }
         let mut reads = Vec::new();
-        for run in runs {
+        // A file that the program only reads is whatever others make of it.
+        for run in runs.iter().filter(|_| write) {
             differing(source, file, run, run.addr - vma.start.get() + vma.offset.get(), &mut reads)?;
         }
         if !write && mtime != (vma.file_mtime.get() as i64, i64::from(vma.file_mtime_nsec.get())) {

@@ -91,6 +91,7 @@ fn try_restart(path: &Path, start: &Start, unmounted: &mut Option<String>) -> Re
         Some(b"inherit") => true,
         Some(value) => return Err(format!("SELFCKPT_STDIO={}: not `inherit`", String::from_utf8_lossy(value))),
     };
+    memory::make_volatile_files(&image, &source, &mut warn)?;
     let mut files = Files::open(&image, &source, inherit, &mut warn)?;
     let image_fd = files.raise(source.as_raw_fd())?;
     let nameless = files.nameless_files();

@@ -337,6 +337,18 @@ pub fn memfd() -> Result<OwnedFd, Errno> {
     unsafe { call!(nr::MEMFD_CREATE, c"selfckpt".as_ptr(), MFD_CLOEXEC) }.map(|fd| OwnedFd(fd as i32))
 }
 
+/// Whether a path is on a file system that lives in memory.
+pub fn is_in_memory(path: &[u8]) -> bool {
+    const TMPFS_MAGIC: u32 = 0x0102_1994;
+    const RAMFS_MAGIC: u32 = 0x8584_58f6;
+    // struct statfs64 of i386; its type comes first.
+    let mut out = [0u32; 21];
+    let Ok(path) = checked(path) else { return false };
+    // SAFETY: `path` is NUL-terminated, `out` has the size that is told.
+    let found = unsafe { call!(nr::STATFS64, path, size_of_val(&out), out.as_mut_ptr()) };
+    found.is_ok() && matches!(core::hint::black_box(out)[0], TMPFS_MAGIC | RAMFS_MAGIC)
+}
+
 pub fn mkfifo(path: &[u8], mode: u32) -> Result<(), Errno> {
     const S_IFIFO: u32 = 0o010_000;
     let path = checked(path)?;

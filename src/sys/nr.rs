@@ -83,6 +83,7 @@ pub const SET_TID_ADDRESS: u32 = 258;
 pub const TIMER_CREATE: u32 = 259;
 pub const TIMER_SETTIME: u32 = 260;
 pub const TIMER_DELETE: u32 = 263;
+pub const STATFS64: u32 = 268;
 pub const TGKILL: u32 = 270;
 pub const MQ_OPEN: u32 = 277;
 pub const MQ_UNLINK: u32 = 278;

@@ -5,7 +5,7 @@ use crate::common::{Job, Spec, assert_refused, is_root, kill, wait_until};
 cycles! {
     heap, mmap_private, mmap_zero, mmap_file_private, mmap_file_deleted, mmap_file_shared,
     mmap_anon_shared, mmap_memfd,
-    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, sysv_ipc, mq_posix, writer_snapshot,
+    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, sysv_ipc, shm_posix, mq_posix, writer_snapshot,
 }
 
 /// Untouched pages and pages full of zeros are not in the image: mmap_zero has 1152 MB of address
@@ -135,6 +135,33 @@ fn sysv_memory_of_others() {
 fn queues_of_a_user() {
     if is_root() {
         Spec::new("mq_posix").user(65534).start().expect("a user may start it").cycle();
+    }
+}
+
+/// POSIX shared memory and named semaphores that a boot has taken away are made again.
+#[test]
+fn shm_posix_after_a_boot() {
+    let Some(mut job) = Spec::new("shm_posix").start() else { return };
+    let names = std::fs::read_to_string(job.path("names")).expect("the file with the names");
+    for when in ["after all had gone", "after all had gone again"] {
+        job.checkpoint();
+        job.sigkill();
+        for name in names.split(' ') {
+            std::fs::remove_file(format!("/dev/shm{name}")).expect("a file in memory");
+        }
+        job.restart();
+        job.go(when);
+    }
+    job.checkpoint();
+    job.sigkill();
+    job.restart();
+    job.end("with all of it there");
+}
+
+#[test]
+fn shm_posix_of_a_user() {
+    if is_root() {
+        Spec::new("shm_posix").user(65534).start().expect("a user may start it").cycle();
     }
 }
 

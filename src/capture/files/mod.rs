@@ -38,6 +38,8 @@ use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, process, text::text};
 use zerocopy::little_endian::{U32, U64};
 
+pub use regular::find_link;
+
 pub type Path = Text<4100>;
 
 /// All descriptors of the program, in two orders.

@@ -4,7 +4,7 @@ use super::{DELETED, Path, Saver, Subject, notice};
 use crate::capture::failure::{Failure, fail};
 use crate::format::files::{data_kind, file_kind};
 use crate::format::notice::code;
-use crate::sys::abi::{S_IFDIR, S_IFREG, Statx};
+use crate::sys::abi::{S_IFDIR, S_IFREG};
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, text::text};
 
@@ -34,7 +34,8 @@ fn classify_nameless(subject: &mut Subject<'_>) -> u32 {
         *subject.path = plain;
         return file_kind::MEMFD;
     }
-    if let Some(link) = find_link(&plain, subject.stat) {
+    let stat = subject.stat;
+    if let Some(link) = find_link(&plain, stat.dev(), stat.ino).filter(|_| stat.nlink != 0) {
         *subject.path = link;
         return file_kind::REGULAR;
     }
@@ -45,10 +46,7 @@ fn classify_nameless(subject: &mut Subject<'_>) -> u32 {
 const MEMFD: &[u8] = b"/memfd:";
 
 /// Another name of the file in the directory where it had this one.
-fn find_link(path: &Path, stat: &Statx) -> Option<Path> {
-    if stat.nlink == 0 {
-        return None;
-    }
+pub fn find_link(path: &Path, dev: u64, ino: u64) -> Option<Path> {
     let bytes = path.as_bytes();
     let slash = bytes.iter().rposition(|&b| b == b'/')?;
     let mut dir = Path::from_bytes(bytes.get(..=slash)?);
@@ -59,7 +57,7 @@ fn find_link(path: &Path, stat: &Statx) -> Option<Path> {
     let listed: Result<(), Errno> = fs::for_each_name(open.0, &mut buf, |name| {
         let mut link = Text::<300>::from_bytes(name);
         let here = link.as_path().ok_or(Errno::ENAMETOOLONG).and_then(|name| fs::statx(open.0, name, NOFOLLOW));
-        if found.is_none() && here.is_ok_and(|here| here.ino == stat.ino && here.dev() == stat.dev()) {
+        if found.is_none() && here.is_ok_and(|here| here.ino == ino && here.dev() == dev) {
             let mut path = dir;
             path.push(name);
             found = Some(path);
