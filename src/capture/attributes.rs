@@ -14,6 +14,8 @@ use crate::sys::{fs, process};
 use core::cell::UnsafeCell;
 use zerocopy::little_endian::{U32, U64};
 
+const RLIMIT_NOFILE: usize = 7;
+
 /// Aligned, so that it lies in one page, and never half in the library's file and half in its zeroed memory.
 #[repr(C, align(2048))]
 struct Place(UnsafeCell<Inherited>);
@@ -58,8 +60,12 @@ pub fn timer_slack() -> u32 {
     process::prctl(sys::PR_GET_TIMERSLACK, 0, 0, 0, 0).map_or(0, |value| value as u32)
 }
 
-/// ATTRIBUTES.
-pub fn capture_attributes(stream: &mut Stream<'_>, buf: &mut [u8]) -> Result<(), Failure> {
+/// ATTRIBUTES. `files_limit` is the program's limit of open files, where it is another for the moment.
+pub fn capture_attributes(
+    stream: &mut Stream<'_>,
+    files_limit: Option<[u64; 2]>,
+    buf: &mut [u8],
+) -> Result<(), Failure> {
     let get = |option: u32| process::prctl(option, 0, 0, 0, 0).map_or(0, |value| value as u32);
     let mut subreaper = 0u32;
     let place = &raw mut subreaper as usize;
@@ -68,7 +74,8 @@ pub fn capture_attributes(stream: &mut Stream<'_>, buf: &mut [u8]) -> Result<(),
     let subreaper = unsafe { core::ptr::read_volatile(&raw const subreaper) };
     let mut limits = [Limit::default(); LIMITS.len()];
     for (resource, place) in limits.iter_mut().enumerate() {
-        let [soft, hard] = limit(resource as u32).unwrap_or([u64::MAX; 2]);
+        let own = files_limit.filter(|_| resource == RLIMIT_NOFILE);
+        let [soft, hard] = own.or_else(|| limit(resource as u32).ok()).unwrap_or([u64::MAX; 2]);
         *place = Limit { soft: U64::new(soft), hard: U64::new(hard) };
     }
     let oom_score_adj = read_number(b"/proc/thread-self/oom_score_adj\0", buf, parse_signed).unwrap_or(0);

@@ -59,6 +59,8 @@ pub struct Context<'a> {
     pub refuse_sockets: bool,
     /// PR_GET_DUMPABLE of the program; during a checkpoint it may be another.
     pub dumpable: u32,
+    /// RLIMIT_NOFILE of the program, where it is another during a checkpoint.
+    pub files_limit: Option<[u64; 2]>,
     pub image_fd: i32,
     pub image_path: &'a [u8],
     /// Address of the command that has asked, which is told how far the image is; and when it began.
@@ -93,7 +95,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
     let task_size = task::task_size();
     task::capture_header(&mut stream, context.cpu, task_size)?;
     task::capture_task(&mut stream, context, scratch.text)?;
-    attributes::capture_attributes(&mut stream, scratch.text)?;
+    attributes::capture_attributes(&mut stream, context.files_limit, scratch.text)?;
     task::note_what_is_lost(context, &mut notices, scratch.text);
 
     table.read(skip, scratch.lines)?;

@@ -1,6 +1,6 @@
 //! [SIGNAL] What the image was taken on, and the process as a whole.
 
-use super::failure::{Failure, fail, refuse};
+use super::failure::{Failure, fail, refuse, unreadable};
 use super::notices::{Notices, notice};
 use super::vmas::VmaTable;
 use super::{Context, Stream};
@@ -83,7 +83,7 @@ pub fn capture_header(stream: &mut Stream<'_>, cpu: &Cpu, task_size: u64) -> Res
 /// TASK with its STRING, PROGRAM, RUNTIME.
 pub fn capture_task(stream: &mut Stream<'_>, context: &Context<'_>, buf: &mut [u8]) -> Result<(), Failure> {
     let status = fs::read_file(b"/proc/thread-self/status\0", buf)
-        .map_err(|errno| fail!(errno, "cannot read /proc/thread-self/status (is /proc mounted?)"))?;
+        .map_err(|errno| unreadable(errno, "/proc/thread-self/status"))?;
     let number = |name: &[u8], parse: fn(&[u8]) -> Option<u64>| field(status, name).and_then(parse).unwrap_or(0) as u32;
     let umask = field(status, b"Umask")
         .and_then(parse_oct)

@@ -1,7 +1,7 @@
 //! [SIGNAL] The address space: /proc/thread-self/smaps into a table, the table into MM and VMA records.
 
 use super::Stream;
-use super::failure::{Failure, fail, refuse};
+use super::failure::{Failure, fail, refuse, unreadable};
 use super::files::{DELETED, Path, find_link};
 use super::notices::{Notices, notice};
 use super::select_pages::populate;
@@ -78,7 +78,7 @@ impl<'a> VmaTable<'a> {
 
     /// Reads /proc/thread-self/smaps. The range `skip` is the checkpoint's own memory.
     pub fn read(&mut self, skip: (usize, usize), lines: &mut [u8]) -> Result<(), Failure> {
-        let failed = |errno| fail!(errno, "cannot read /proc/thread-self/smaps (is /proc mounted?)");
+        let failed = |errno| unreadable(errno, "/proc/thread-self/smaps");
         let fd = fs::open(b"/proc/thread-self/smaps\0", fs::O_RDONLY | fs::O_CLOEXEC, 0).map_err(failed)?;
         let fd = fs::OwnedFd(fd);
         let mut lines = Lines::new(fd.0, lines);

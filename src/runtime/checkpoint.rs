@@ -7,7 +7,7 @@ use super::requests::Waiting;
 use super::status::{self, Newest, State};
 use super::trigger::Request;
 use super::writer::{self, Role};
-use super::{children, commit, config, lock, period, quiesce};
+use super::{children, commit, config, descriptors, lock, period, quiesce};
 use crate::arch::{cpu::Cpu, entry};
 use crate::capture::failure::Failure;
 use crate::capture::scratch::{FdSlot, Scratch};
@@ -60,7 +60,7 @@ fn answer(config: &mut config::Config, request: &mut Request, scratch: &mut Scra
     }
     let _ = writer::collect(config, true);
     let mut waiting = Waiting::new();
-    match take(config, request, &mut waiting, scratch) {
+    match take(config, request, &mut waiting, scratch).map_err(descriptors::advise) {
         Ok(Taken::Written(written)) => {
             if request.by_call {
                 request.frame.set_eax(written.generation);
@@ -100,10 +100,12 @@ fn take(
     scratch: &mut Scratch,
 ) -> Result<Taken, Failure> {
     waiting.collect(config);
+    let room = descriptors::Room::ensure(config.lock_fd);
     let ignored_children = children::check(config.ignore_children, scratch.text)?;
     let dumpable = quiesce::Dumpable::ensure();
     let own_signals = (config.triggers | config.stops) & !guard::shared();
     let quiesced = quiesce::Quiesced::stop(request.frame, own_signals, scratch)?;
+    let room = room; // goes before the threads go on
     lock::ensure(config)?;
     let target = commit::Target::open(config, scratch.lines)?;
     config.cpu.get_or_insert_with(Cpu::detect);
@@ -123,7 +125,8 @@ fn take(
         }
         !matches!(role, Role::Program(_))
     };
-    let result = write(config, request, scratch, &target, &quiesced, ignored_children, dumpable.value, &mut fork);
+    let result =
+        write(config, request, scratch, &target, &quiesced, ignored_children, dumpable.value, room.given, &mut fork);
     if let Role::Writer(program) = role {
         finish_as_writer(config, request, waiting, scratch, &target, result, program, pause_ns);
     }
@@ -198,6 +201,7 @@ fn write(
     quiesced: &quiesce::Quiesced,
     ignored_children: u32,
     dumpable: u32,
+    files_limit: Option<[u64; 2]>,
     fork: capture::Fork<'_>,
 ) -> Result<Summary, Failure> {
     // Those that the program uses itself are saved with its others.
@@ -230,6 +234,7 @@ fn write(
         // SAFETY: this thread holds BUSY.
         started: unsafe { config::started() },
         dumpable,
+        files_limit,
         image_fd: target.image_fd(),
         image_path: target.path(),
         asked_by: request.token.map(reply_address),
@@ -312,7 +317,7 @@ fn send(request: &Request, waiting: &Waiting, reply: &mut Reply, text: &[u8]) {
     reply.total_ns = U64::new(took);
     for &token in request.token.iter().chain(waiting.tokens()) {
         let address = reply_address(token);
-        if let Err(errno) = process::send_datagram(address.strip_suffix(b"\0").unwrap_or(&address), reply.as_bytes()) {
+        if let Err(errno) = descriptors::send(address.strip_suffix(b"\0").unwrap_or(&address), reply.as_bytes()) {
             log!(Debug, "nobody takes the answer to a request: {errno}");
         }
     }

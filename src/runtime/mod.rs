@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod children;
 pub mod commit;
 pub mod config;
+pub mod descriptors;
 pub mod lock;
 pub mod period;
 pub mod quiesce;

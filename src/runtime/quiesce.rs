@@ -7,7 +7,7 @@
 #![allow(unsafe_code)] // A signal handler; memory that all threads share.
 
 use crate::arch::entry;
-use crate::capture::failure::{Failure, fail, refuse};
+use crate::capture::failure::{Failure, fail, refuse, unreadable};
 use crate::capture::scratch::{MAX_THREADS, MAX_TID, PendingSlot, Scratch};
 use crate::capture::threads::{Frame, ThreadSlot, WaitedCall, stage};
 use crate::capture::{signals, waits};
@@ -325,7 +325,7 @@ impl Stopping<'_> {
 
     /// Sends the stop signal to threads that were not known. Returns whether there were any.
     fn send_to_new(&mut self) -> Result<bool, Failure> {
-        let failed = |errno| fail!(errno, "cannot read /proc/self/task (is /proc mounted?)");
+        let failed = |errno| unreadable(errno, "/proc/self/task");
         let dir = fs::open(b"/proc/self/task\0", fs::O_RDONLY | fs::O_DIRECTORY | fs::O_CLOEXEC, 0).map_err(failed)?;
         let dir = fs::OwnedFd(dir);
         let before = self.quiesced.count;

@@ -125,6 +125,11 @@ impl Start {
 fn run_or_restart(start: &Start) -> Result<(), (Message, i32)> {
     let failed = |message| (message, EXIT_FAILED);
     set_up_log(start).map_err(failed)?;
+    if fs::stat(b"/proc/self/maps\0").is_err() {
+        return Err(failed(text!(
+            "/proc is not mounted here; neither a checkpoint nor a restart is possible without it"
+        )));
+    }
     if let Some(image) = start.env(b"SELFCKPT_RESTART").filter(|image| !image.is_empty()) {
         return Err(super::takeover::restart(image, start));
     }

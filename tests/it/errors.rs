@@ -1,8 +1,8 @@
 //! Bad input, bad surroundings: one clear line, the right exit code, and nothing lost.
 
 use crate::common::{
-    Job, NOBODY, Random, SIGUSR2, Spec, TempDir, assert_refused, assert_success, gone, is_root, kill, output_of,
-    program, run_selfckpt, selfckpt_command, wait_until,
+    Job, NOBODY, Random, SIGUSR2, Spec, TempDir, assert_refused, assert_success, gone, is_root, kill, library,
+    output_of, program, run_selfckpt, selfckpt_command, wait_until,
 };
 use std::fs::{self, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -486,6 +486,52 @@ fn limit_of_files() {
     }
     // The soft limit alone does no harm.
     job.restart_from(&images, &["sh", "-c", "ulimit -Sn $0; exec \"$@\"", "50"], &[]);
+    job.end("after a restart");
+}
+
+/// The program has taken all descriptors that it may have: said, with what helps, and nothing happens to it. Where it
+/// may have more, the checkpoint takes them for itself, and the limit stays what it was.
+#[test]
+fn no_descriptor_is_free() {
+    let mut job = Spec::new("fd_many").arg("20").arg("7").arg("0").start().expect("a start");
+    let pid = job.pid().to_string();
+    let refused = job.selfckpt(&["checkpoint", pid.as_str()]);
+    assert_refused(&refused, 125, &["Too many open files", "ulimit -n"]);
+    assert!(job.list_images().is_empty(), "an image");
+    job.end("after a checkpoint that failed");
+    Spec::new("fd_many").arg("20").arg("7").arg("100").start().expect("a start").cycle();
+}
+
+/// Without /proc nothing goes: before the start, in the middle, at a restart.
+#[test]
+fn no_proc() {
+    if !is_root() {
+        eprintln!("skipped: takes a mount namespace");
+        return;
+    }
+    let temp = TempDir::new("no-proc");
+    let here = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "umount -l /proc && exec \"$@\"", "sh"]).args(words);
+        command.env("SELFCKPT_DIR", temp.path()).env("SELFCKPT_LIBRARY", library());
+        command.output().expect("unshare")
+    };
+    let (command, counter) = (selfckpt_command(), program("counter"));
+    let (command, counter) = (text(Path::new(command.get_program())), text(&counter));
+    let preload = format!("LD_PRELOAD={}", text(&library()));
+    let words = ["/proc is not mounted"];
+    let bare = ["sh", "-c", "export \"$0\"; exec \"$@\"", &preload, counter, "3", "0"];
+    assert_refused(&here(&bare), 125, &words);
+    assert_refused(&here(&[command, "run", "--", counter, "3", "0"]), 125, &words);
+    let mut job = Spec::new("regs").start().expect("a start");
+    job.checkpoint();
+    job.sigkill();
+    assert_refused(&here(&[command, "restart", text(&job.images)]), 125, &words);
+    assert_refused(&here(&[command, "checkpoint", "1"]), 125, &words);
+    let restart = format!("SELFCKPT_RESTART={}", text(&job.images));
+    let bare = ["sh", "-c", "export \"$0\" \"$1\"; shift; exec \"$@\"", &preload, &restart, counter];
+    assert_refused(&here(&bare), 125, &words);
+    job.restart();
     job.end("after a restart");
 }
 

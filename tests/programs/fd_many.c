@@ -1,6 +1,7 @@
 /*
  * Very many descriptors: ARG of them, files with offsets of their own, duplicates, pipes, event objects, devices; up to
- * the limit but for a few.
+ * the limit but for SPARE. With MORE the hard limit is higher by so much, and all numbers are taken while the program
+ * waits.
  */
 #include "harness.h"
 #include <sys/eventfd.h>
@@ -9,12 +10,27 @@
 enum { MOST = 100000 };
 static int fds[MOST];
 
+/* Waits without a free number. */
+static void full_idle(void)
+{
+    static int taken[MOST];
+    int count = 0;
+    while (count < MOST && (taken[count] = dup(fds[0])) >= 0)
+        count++;
+    test_idle_sleep();
+    while (count > 0)
+        close(taken[--count]);
+}
+
 int main(int argc, char **argv)
 {
     start(argc, argv);
     int count = argc > 2 ? atoi(argv[2]) : 10000, spare = argc > 3 ? atoi(argv[3]) : 200;
     NEED(count <= MOST && count % 10 == 0);
-    struct rlimit limit = {(rlim_t)(count + spare), (rlim_t)(count + spare)};
+    int more = argc > 4 ? atoi(argv[4]) : 0;
+    if (argc > 4)
+        idle = full_idle;
+    struct rlimit limit = {(rlim_t)(count + spare), (rlim_t)(count + spare + more)}, now;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
         skip("the limit of open files cannot be set");
     int file = open(test_path("file"), O_RDWR | O_CREAT, 0600);
@@ -38,6 +54,7 @@ int main(int argc, char **argv)
     }
     ready();
     do {
+        errno = 0;
         next_round();
         if (broken())
             lseek(fds[count / 2], 1, SEEK_SET);
@@ -57,6 +74,8 @@ int main(int argc, char **argv)
             wrong += read(fds[i + 9], &got, 1) != 1;
         }
         EXPECT(wrong == 0, "%d descriptors are wrong", wrong);
+        EXPECT(getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_cur == limit.rlim_cur && now.rlim_max == limit.rlim_max,
+               "the limit is %ld of %ld", (long)now.rlim_cur, (long)now.rlim_max);
         errno = 0;
     } while (report());
     return finish();

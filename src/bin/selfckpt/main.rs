@@ -74,10 +74,22 @@ fn dispatch() -> Outcome {
             match verb.parse(lexopt::Parser::from_args(rest))? {
                 Request::Help => print(&verb.help()),
                 Request::Version => print(&version()),
-                Request::Run(arguments) => (verb.run)(&arguments),
+                Request::Run(arguments) => {
+                    check_proc(verb.name)?;
+                    (verb.run)(&arguments)
+                }
             }
         }
     }
+}
+
+/// Everything about a live process is found in /proc.
+fn check_proc(verb: &str) -> Result<(), Failure> {
+    let without = matches!(verb, "inspect" | "list" | "core");
+    if without || std::path::Path::new("/proc/self/maps").exists() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("{verb}: /proc is not mounted here; mount it (mount -t proc proc /proc)")))
 }
 
 fn help(topics: &[OsString]) -> Outcome {

@@ -26,7 +26,7 @@ mod socket_data;
 mod unix_socket;
 
 use super::Stream;
-use super::failure::{Failure, fail, refuse};
+use super::failure::{Failure, fail, refuse, unreadable};
 use super::notices::{Notices, notice};
 use super::scratch::FdSlot;
 use crate::format::files::{Fd, File, FileData, file_kind};
@@ -187,7 +187,7 @@ pub fn capture_files(
 }
 
 fn list_fds(fds: &mut [FdSlot], own: &[i32], buf: &mut [u8]) -> Result<usize, Failure> {
-    let failed = |errno| fail!(errno, "cannot read /proc/thread-self/fd (is /proc mounted?)");
+    let failed = |errno| unreadable(errno, "/proc/thread-self/fd");
     let dir = fs::open(b"/proc/thread-self/fd\0", fs::O_RDONLY | fs::O_DIRECTORY | fs::O_CLOEXEC, 0).map_err(failed)?;
     let dir = fs::OwnedFd(dir);
     let room = fds.len();
