@@ -38,6 +38,7 @@ mod signals;
 mod slurm;
 mod soak;
 mod sockets;
+mod terminal;
 mod thread_programs;
 mod times;
 mod traced;

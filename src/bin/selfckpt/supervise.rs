@@ -94,7 +94,9 @@ pub fn until_end(child: &Child, held: u64, mut news: News) -> Result<End, Failur
             }
         }
         if let Some(arrived) = arrived.take().filter(|arrived| to_pass_on(arrived, stopped)) {
-            waiting.push(arrived);
+            if arrived.signal as i32 != libc::SIGCONT || stays_stopped(child.pid) {
+                waiting.push(arrived);
+            }
         }
         let caught = if waiting.is_empty() && !news.is_waiting() {
             0
@@ -114,6 +116,23 @@ pub fn until_end(child: &Child, held: u64, mut news: News) -> Result<End, Failur
             false
         });
         arrived = system::wait_for_signal((!waiting.is_empty() || news.is_waiting()).then_some(RETRY));
+    }
+}
+
+/// Whether a program that was stopped still is: what a shell does to continue a job reaches the whole process group, and
+/// this process maybe a moment before the program.
+fn stays_stopped(pid: u32) -> bool {
+    const MOMENT: Duration = Duration::from_millis(20);
+    let begin = Instant::now();
+    loop {
+        let state = Process::find(pid).and_then(|child| child.status("State"));
+        if state.is_none_or(|state| !state.starts_with(['T', 't'])) {
+            return false;
+        }
+        if begin.elapsed() > MOMENT {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
