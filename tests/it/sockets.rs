@@ -1,17 +1,18 @@
 //! Sockets: pairs, names, and connections to elsewhere.
 
-use crate::common::{Job, NOBODY, Spec, assert_refused, is_root};
+use crate::common::{Job, NOBODY, Spec, TempDir, assert_refused, is_root};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixDatagram, UnixListener};
 
 cycles! {
-    sock_pair, sock_names, sock_unix, sock_full,
+    sock_pair, sock_names, sock_unix, sock_full, sock_more,
 }
 
 #[test]
 fn as_nobody() {
     if is_root() {
-        for name in ["sock_pair", "sock_names", "sock_unix", "sock_full", "pty_pair"] {
+        for name in ["sock_pair", "sock_names", "sock_unix", "sock_full", "sock_more", "pty_pair"] {
             if let Some(job) = Spec::new(name).user(NOBODY).start() {
                 job.cycle();
             }
@@ -92,4 +93,41 @@ fn lost_refused() {
     assert_refused(&output, 125, &["TCP connection to another process", "SELFCKPT_SOCKETS=reset"]);
     job.go("after the refusal");
     job.end("after the refusal");
+}
+
+/// UNIX connections by name to another process, and a destination of datagrams.
+#[test]
+fn unix_outside() {
+    let dir = TempDir::new("unix_outside");
+    let (stream, datagram) = (dir.path().join("stream"), dir.path().join("datagram"));
+    let listener = UnixListener::bind(&stream).expect("bind");
+    let receiver = UnixDatagram::bind(&datagram).expect("bind");
+    let peer = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().expect("accept");
+        peer.write_all(b"hello").expect("send");
+        peer
+    });
+    let Some(mut job) = Spec::new("sock_outside").arg(&stream).arg(&datagram).start() else { return };
+    let mut peer = peer.join().expect("peer");
+    let image = job.checkpoint();
+    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
+    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert!(text.contains("UNIX connection to another process"), "{text}");
+    job.go("after a checkpoint");
+    let mut got = [0; 16];
+    peer.read_exact(&mut got[..1]).expect("what the program has sent");
+    assert_eq!(receiver.recv(&mut got).expect("a datagram"), 8);
+    let later = job.checkpoint();
+    job.sigkill();
+    job.restart_from(&later.path, &[], &[]);
+    job.go("after a restart from the second image");
+    job.sigkill();
+    job.rewind(1);
+    job.restart_from(&image.path, &[], &[]);
+    job.go("after a restart");
+    assert_eq!(receiver.recv(&mut got).expect("a datagram to the restarted program"), 8);
+    job.checkpoint();
+    job.sigkill();
+    job.restart();
+    job.end("after a restart of a restarted program");
 }
