@@ -78,9 +78,19 @@ pub struct Summary {
     pub notices: u32,
 }
 
-/// Asks whether the rest of the image is written by a fork of the process: the program's descriptors, the bytes of its
-/// resident memory, a buffer. False in the program, which is done when it has one.
-pub type Fork<'a> = &'a mut dyn FnMut(&[FdSlot], u64, &mut [u8]) -> bool;
+/// Who writes the rest of the image.
+pub enum Rest {
+    /// The program, which stands still until all is written.
+    Stopped,
+    /// A fork of it: nothing is left to do here.
+    Elsewhere,
+    /// This process, a fork of the program with that pid, as long as that one lives.
+    Here(u32),
+}
+
+/// Has a fork of the process write the rest of the image, where that is possible: the program's descriptors, the bytes
+/// of its resident memory, a buffer.
+pub type Fork<'a> = &'a mut dyn FnMut(&[FdSlot], u64, &mut [u8]) -> Rest;
 
 /// Writes the whole stream to the context's descriptor, or the part of it that `fork` does not take over.
 pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> Result<Summary, Failure> {
@@ -138,10 +148,12 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
         if part == Part::Private {
             stream.sync()?;
             ipc::keep_from_fork(table.as_slice(), true);
-            let goes_on = fork(scratch.fds.get(..fds).unwrap_or(&[]), resident, scratch.text);
+            let rest = fork(scratch.fds.get(..fds).unwrap_or(&[]), resident, scratch.text);
             ipc::keep_from_fork(table.as_slice(), false);
-            if !goes_on {
-                return Ok(Summary { bytes: 0, notices: notices.count });
+            match rest {
+                Rest::Elsewhere => return Ok(Summary { bytes: 0, notices: notices.count }),
+                Rest::Here(program) => stream.sink().end_with(program),
+                Rest::Stopped => {}
             }
             // Space that is reserved beforehand is written faster. What is too much is cut off at the end.
             if resident >= RESERVE_FROM {

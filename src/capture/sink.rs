@@ -5,7 +5,7 @@ use super::failure::{Failure, fail};
 use super::progress::Progress;
 use crate::format::Sink;
 use crate::sys::abi::Iovec;
-use crate::sys::{Errno, fs};
+use crate::sys::{Errno, fs, process};
 
 /// Bytes that collect before a write: few calls, and the pages are still in the cache after their
 /// checksum was taken.
@@ -20,11 +20,18 @@ pub struct FileSink<'a> {
     /// Name for messages.
     path: &'a [u8],
     progress: Progress,
+    /// Nothing is written any more when this is not the parent: what has ended may be under way again. 0: whoever it is.
+    parent: u32,
 }
 
 impl<'a> FileSink<'a> {
     pub fn new(fd: i32, iov: &'a mut [Iovec], path: &'a [u8], progress: Progress) -> Self {
-        FileSink { fd, iov, queued: 0, queued_bytes: 0, path, progress }
+        FileSink { fd, iov, queued: 0, queued_bytes: 0, path, progress, parent: 0 }
+    }
+
+    /// From now on, nothing is written without this parent.
+    pub fn end_with(&mut self, parent: u32) {
+        self.parent = parent;
     }
 
     fn failed(&self, errno: Errno) -> Failure {
@@ -32,6 +39,9 @@ impl<'a> FileSink<'a> {
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
+        if self.parent != 0 && process::getppid() != self.parent {
+            return Err(fail!(Errno::ESRCH, "the program has ended"));
+        }
         let mut first = 0;
         while first < self.queued {
             let pieces = self.iov.get(first..self.queued).unwrap_or(&[]);

@@ -11,13 +11,13 @@ use super::{children, commit, config, descriptors, lock, period, quiesce};
 use crate::arch::{cpu::Cpu, entry};
 use crate::capture::failure::Failure;
 use crate::capture::scratch::{FdSlot, Scratch};
-use crate::capture::{self, Context, Summary, signals, task::Library, timers};
+use crate::capture::{self, Context, Rest, Summary, signals, task::Library, timers};
 use crate::control::{REPLY_MAGIC, REPLY_TEXT, Reply, reply_address, status as reply_status};
 use crate::format::task::RestartInfo;
 use crate::interpose::guard;
 use crate::sys::log::{Level, log};
 use crate::sys::text::Bytes;
-use crate::sys::{Errno, Text, process};
+use crate::sys::{Text, process};
 use core::sync::atomic::{AtomicU32, Ordering};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
@@ -123,7 +123,11 @@ fn take(
             role = writer::start(config, fds, resident, buf);
             pause_ns = process::now() - request.started;
         }
-        !matches!(role, Role::Program(_))
+        match role {
+            Role::Stopped => Rest::Stopped,
+            Role::Program(_) => Rest::Elsewhere,
+            Role::Writer(program) => Rest::Here(program),
+        }
     };
     let result =
         write(config, request, scratch, &target, &quiesced, ignored_children, dumpable.value, room.given, &mut fork);
@@ -138,7 +142,7 @@ fn take(
         writer::begin(config, pid, newest(target.generation, summary, pause_ns, pause_ns));
         return Ok(Taken::Begun);
     }
-    match result.and_then(|summary| target.commit(config).map(|path| (summary, path))) {
+    match result.and_then(|summary| target.commit(|| true).map(|path| (summary, path))) {
         Ok((summary, path)) => {
             // The program has stood still since: what has come meanwhile is served by this image.
             waiting.collect(config);
@@ -171,12 +175,9 @@ fn finish_as_writer(
     program: u32,
     pause_ns: u64,
 ) -> ! {
-    // A program that has ended may be under way again elsewhere, from an older image.
-    if process::getppid() != program {
-        target.abandon();
-        process::exit_group(Errno::ESRCH.0);
-    }
-    match result.and_then(|summary| target.commit(config).map(|path| (summary, path))) {
+    // A program that has ended may be under way again, from an older image or from its beginning.
+    let lives = || process::getppid() == program;
+    match result.and_then(|summary| target.commit(lives).map(|path| (summary, path))) {
         Ok((summary, path)) => {
             target.remove_old(config, scratch.lines);
             let written = Written { generation: target.generation, path, summary, pause_ns: Some(pause_ns) };
@@ -185,8 +186,10 @@ fn finish_as_writer(
         }
         Err(failure) => {
             target.abandon();
-            status::tell(config, &State::Failed(failure.text.as_bytes()));
-            report_failure(request, waiting, &failure);
+            if lives() {
+                status::tell(config, &State::Failed(failure.text.as_bytes()));
+                report_failure(request, waiting, &failure);
+            }
             process::exit_group(failure.errno.0.clamp(1, 255))
         }
     }

@@ -59,10 +59,14 @@ impl Target {
         self.path.as_bytes()
     }
 
-    /// Makes the image durable and visible, in this order.
-    pub fn commit(&self, _config: &Config) -> Result<Text<4400>, Failure> {
+    /// Makes the image durable and visible, in this order; not if `wanted` says no in between.
+    pub fn commit(&self, wanted: impl Fn() -> bool) -> Result<Text<4400>, Failure> {
         let path = Bytes(self.path.as_bytes());
         fs::fsync(self.image.0).map_err(|errno| fail!(errno, "cannot write {path} to the disk"))?;
+        // Syncing may have taken long.
+        if !wanted() {
+            return Err(fail!(Errno::ESRCH, "the program has ended"));
+        }
         fs::renameat(self.dir.0, self.temporary.as_bytes(), self.final_name.as_bytes())
             .map_err(|errno| fail!(errno, "cannot rename the finished image to {path}"))?;
         // Some file systems cannot sync a directory; the image itself is on the disk.

@@ -525,18 +525,28 @@ impl Job {
         Ok(out)
     }
 
+    /// One that is being written may get its name while the directory is read: there is none when none is found twice.
     fn remove_images(&self) -> Result<(), Failure> {
+        let mut empty = 0;
+        while empty < 2 {
+            empty = if self.remove_images_found()? { 0 } else { empty + 1 };
+        }
+        Ok(())
+    }
+
+    /// Whether there were any.
+    fn remove_images_found(&self) -> Result<bool, Failure> {
         let fail = |path: &Path, error| Failure::failed(format!("cannot remove {}: {error}", path.display()));
         let files = self
             .image_files()
             .map_err(|error| Failure::failed(format!("cannot read directory {}: {error}", self.given.display())))?;
-        for file in files {
-            match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(&file, error)),
+        for file in &files {
+            match std::fs::remove_file(file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(file, error)),
                 _ => {}
             }
         }
-        Ok(())
+        Ok(!files.is_empty())
     }
 
     /// Removes the images of a job that is over, and its lock. The lock is taken for that time:
