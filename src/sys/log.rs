@@ -76,12 +76,21 @@ pub fn write(level: Level, message: &[u8]) {
     }
 }
 
+/// Calls it with a stack frame of its own: who logs may have a small stack, and the text takes more than a kilobyte.
+#[cold]
+#[inline(never)]
+pub fn apart(write: impl FnOnce()) {
+    write();
+}
+
 /// Logs a formatted line.
 macro_rules! log {
     ($level:ident, $($arg:tt)*) => {{
         if $crate::sys::log::enabled($crate::sys::log::Level::$level) {
-            let text: $crate::sys::Text<1380> = $crate::sys::text::text!($($arg)*);
-            $crate::sys::log::write($crate::sys::log::Level::$level, text.as_bytes());
+            $crate::sys::log::apart(|| {
+                let text: $crate::sys::Text<1380> = $crate::sys::text::text!($($arg)*);
+                $crate::sys::log::write($crate::sys::log::Level::$level, text.as_bytes());
+            });
         }
     }};
 }
