@@ -39,6 +39,29 @@ pub fn gone(pid: i32) -> bool {
     })
 }
 
+/// SIGKILL to a process. A restarted program is a child of the command that has restarted it, and dies with it, a
+/// moment later: what is returned tells whether all of them have ended.
+pub fn kill_with_children(pid: i32) -> impl Fn() -> bool {
+    let mut all = vec![pid];
+    let mut known = 0;
+    while known < all.len() {
+        let tasks = fs::read_dir(format!("/proc/{}/task", all[known])).into_iter().flatten().flatten();
+        let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        all.extend(
+            children.flat_map(|line| line.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()),
+        );
+        known += 1;
+    }
+    let born = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split_whitespace().nth(19).map(str::to_owned)
+    };
+    let all: Vec<_> = all.into_iter().map(|pid| (pid, born(pid))).collect();
+    kill(pid, SIGKILL);
+    // A pid may be somebody else's by now.
+    move || all.iter().all(|(pid, time)| gone(*pid) || born(*pid) != *time)
+}
+
 pub fn is_root() -> bool {
     // SAFETY: geteuid(2) takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
@@ -594,7 +617,7 @@ impl Job {
         let image = wait_until(|| {
             let newest = self.list_images().pop().filter(|image| image.generation > before);
             if newest.is_none() && !self.alive() {
-                panic!("the program died of the signal\n{}", self.story());
+                panic!("the program died of the signal: {:?}\n{}", self.exited(), self.story());
             }
             newest
         });
@@ -607,7 +630,7 @@ impl Job {
 
     /// SIGKILL, and waits until the process is gone.
     pub fn sigkill(&mut self) {
-        kill(self.pid, SIGKILL);
+        let all_gone = kill_with_children(self.pid);
         if let Some(child) = &mut self.child {
             let _ = child.kill();
             let ended = wait_until(|| child.try_wait().expect("wait"));
@@ -615,7 +638,7 @@ impl Job {
             self.child = None;
         }
         let pid = self.pid;
-        assert!(wait_until(|| gone(pid).then_some(())).is_some(), "{pid} does not die");
+        assert!(wait_until(|| all_gone().then_some(())).is_some(), "{pid} does not die");
     }
 
     /// `selfckpt restart` of the newest image.
