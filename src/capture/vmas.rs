@@ -1,7 +1,7 @@
 //! [SIGNAL] The address space: /proc/thread-self/smaps into a table, the table into MM and VMA records.
 
 use super::Stream;
-use super::failure::{Failure, fail, refuse, unreadable};
+use super::failure::{Failure, refuse, unreadable};
 use super::files::{DELETED, Path, find_link};
 use super::notices::{Notices, notice};
 use super::select_pages::populate;

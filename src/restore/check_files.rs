@@ -2,7 +2,8 @@
 
 use super::check::Problems;
 use crate::format::files::{
-    EpollTarget, Lock, Owner, Pty, Queue, Socket, Timerfd, data_kind, file_kind, lock, owner, queue_flag, socket_role,
+    EpollTarget, InotifyWatch, Lock, Owner, Pty, Queue, Socket, Timerfd, data_kind, file_kind, lock, owner, queue_flag,
+    socket_role,
 };
 use crate::format::image::{FileEntry, Image};
 use crate::format::kind;
@@ -56,6 +57,7 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
             data_kind::SIGNALFD => file == file_kind::SIGNALFD,
             data_kind::TIMERFD => file == file_kind::TIMERFD && Timerfd::read_from_bytes(&item.bytes).is_ok(),
             data_kind::EPOLL_TARGET => file == file_kind::EPOLL && is_target(&item.bytes, files),
+            data_kind::INOTIFY_WATCH => file == file_kind::INOTIFY && is_watch(&item.bytes, files),
             data_kind::SOCKET => file == file_kind::SOCKET && item.bytes.len() == size_of::<Socket>(),
             data_kind::SOCKET_BYTES => file == file_kind::SOCKET,
             data_kind::PTY => file == file_kind::PTY_MASTER && item.bytes.len() == size_of::<Pty>(),
@@ -82,6 +84,14 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
 fn is_target(bytes: &[u8], files: usize) -> bool {
     EpollTarget::read_from_bytes(bytes)
         .is_ok_and(|target| (target.file.get() as usize) < files && target.fd.get() <= i32::MAX as u32)
+}
+
+fn is_watch(bytes: &[u8], files: usize) -> bool {
+    InotifyWatch::read_from_bytes(bytes).is_ok_and(|watch| {
+        let file = watch.file.get();
+        ((file as usize) < files || file == InotifyWatch::WORKING_DIRECTORY)
+            && (1..=InotifyWatch::HIGHEST).contains(&watch.wd.get())
+    })
 }
 
 /// What is known of a socket.

@@ -110,6 +110,7 @@ fn try_restart(path: &Path, start: &Start, unmounted: &mut Option<String>) -> Re
     // SAFETY: takes a number and cannot fail.
     let _ = unsafe { call!(nr::UMASK, image.task.umask.get()) };
     let close = files.close_others(&image, lock_fd)?;
+    files.watch_again(&image, &mut warn);
     let info = restart_info(&dir, &image, lock_fd, start)?;
     go(&image, &host, start, prepared, &segments, image_fd, (&close, &files.posix_locks), &info)
 }

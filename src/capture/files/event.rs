@@ -5,9 +5,9 @@
 use super::{Saver, Subject, Table};
 use crate::capture::failure::{Failure, fail, refuse};
 use crate::capture::notices::notice;
-use crate::format::files::{EpollTarget, Timerfd, data_kind, file_kind};
+use crate::format::files::{EpollTarget, InotifyWatch, Timerfd, data_kind, file_kind};
 use crate::format::notice::code;
-use crate::sys::abi::makedev;
+use crate::sys::abi::{S_IFDIR, S_IFMT, S_IFREG, makedev};
 use crate::sys::lines::{Cursor, field, parse_dec, parse_hex};
 use crate::sys::{Errno, Text, call, fs, nr, process, text::text};
 use zerocopy::IntoBytes;
@@ -19,6 +19,7 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
         b"anon_inode:[timerfd]" => Some(file_kind::TIMERFD),
         b"anon_inode:[signalfd]" => Some(file_kind::SIGNALFD),
         b"anon_inode:[eventpoll]" => Some(file_kind::EPOLL),
+        b"anon_inode:inotify" | b"inotify" if all_watches_are_open(subject) => Some(file_kind::INOTIFY),
         b"anon_inode:[pidfd]" if is_own_pidfd(subject.slot.fd) => Some(file_kind::PIDFD),
         _ => None,
     }
@@ -52,6 +53,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
                 Some(mask) => saver.data(file, data_kind::SIGNALFD, mask, &[]),
                 None => Err(unknown(fd)),
             },
+            file_kind::INOTIFY => save_inotify(saver, subject, text),
             _ => save_epoll(saver, fd, file, subject.table, text),
         },
         Err(errno) => Err(fail!(errno, "cannot read /proc/thread-self/fdinfo/{fd}")),
@@ -153,6 +155,52 @@ fn save_epoll(saver: &mut Saver<'_, '_, '_>, fd: i32, file: u32, table: Table<'_
             data: U64::new(data),
         };
         saver.data(file, data_kind::EPOLL_TARGET, 0, target.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A line of an inotify: `inotify wd:1 ino:2a sdev:800001 mask:fce ...`, all in hexadecimal. The kernel tells no path:
+/// what is watched must be open as well, or be the working directory.
+fn watch_of(line: &[u8], table: Table<'_>) -> Option<InotifyWatch> {
+    let mut cursor = Cursor(line.strip_prefix(b"inotify ")?);
+    let mut value = |name: &[u8]| parse_hex(cursor.word().strip_prefix(name)?);
+    let (wd, ino, dev, mask) = (value(b"wd:")?, value(b"ino:")?, value(b"sdev:")?, value(b"mask:")?);
+    let dev = makedev((dev >> 20) as u32, (dev & 0xf_ffff) as u32);
+    let open = table.of_object(dev, ino).find(|slot| matches!(slot.mode & S_IFMT, S_IFREG | S_IFDIR));
+    let here = || fs::stat(b".\0").is_ok_and(|stat| stat.dev() == dev && stat.ino == ino);
+    let file = match open {
+        Some(slot) => slot.file,
+        None if here() => InotifyWatch::WORKING_DIRECTORY,
+        None => return None,
+    };
+    let wd = u32::try_from(wd).ok().filter(|wd| (1..=InotifyWatch::HIGHEST).contains(wd))?;
+    Some(InotifyWatch { wd: U32::new(wd), mask: U32::new(mask as u32), file: U32::new(file), reserved: U32::new(0) })
+}
+
+fn watches(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&b| b == b'\n').filter(|line| line.starts_with(b"inotify "))
+}
+
+/// Whether a restart can watch all that the inotify watches.
+fn all_watches_are_open(subject: &Subject<'_>) -> bool {
+    let mut buf = [0u8; 8192];
+    let read = fdinfo(subject.slot.fd, &mut buf);
+    read.is_ok_and(|text| text.len() < 8000 && watches(text).all(|line| watch_of(line, subject.table).is_some()))
+}
+
+fn save_inotify(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, text: &[u8]) -> Result<(), Failure> {
+    let (fd, file) = (subject.slot.fd, subject.slot.file);
+    for line in watches(text) {
+        let watch = watch_of(line, subject.table).ok_or_else(|| unknown(fd))?;
+        saver.data(file, data_kind::INOTIFY_WATCH, 0, watch.as_bytes())?;
+    }
+    if fs::bytes_to_read(fd).is_ok_and(|bytes| bytes != 0) {
+        notice!(
+            saver.notices,
+            code::STATE_NOT_SAVED,
+            fd as u64,
+            "events that wait in inotify fd {fd} are not saved; a restarted program does not see them"
+        );
     }
     Ok(())
 }

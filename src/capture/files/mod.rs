@@ -338,7 +338,7 @@ fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Resu
         }
         file_kind::REGULAR => regular::save_born(saver, subject)?,
         file_kind::DELETED | file_kind::MEMFD => regular::save_contents(saver, subject, kind)?,
-        file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL => {
+        file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL | file_kind::INOTIFY => {
             event::save(saver, subject, kind)?;
         }
         file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind)?,

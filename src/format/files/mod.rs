@@ -72,6 +72,8 @@ pub mod data_kind {
     pub const SIGNALFD: u32 = 202;
     /// An [`super::EpollTarget`].
     pub const EPOLL_TARGET: u32 = 203;
+    /// An [`super::InotifyWatch`].
+    pub const INOTIFY_WATCH: u32 = 204;
 
     /// A [`super::Socket`].
     pub const SOCKET: u32 = 300;
@@ -105,6 +107,7 @@ pub mod data_kind {
             TIMERFD => "timerfd",
             SIGNALFD => "signalfd",
             EPOLL_TARGET => "epoll-target",
+            INOTIFY_WATCH => "inotify-watch",
             SOCKET => "socket",
             SOCKET_BYTES => "socket-bytes",
             SOCKET_OPTION => "socket-option",
@@ -154,6 +157,8 @@ pub mod file_kind {
     pub const EPOLL: u32 = 33;
     /// A pidfd of the process itself.
     pub const PIDFD: u32 = 34;
+    /// An inotify whose watches are all on files that the process has open.
+    pub const INOTIFY: u32 = 35;
     /// A socket; its [`super::Socket`] tells which.
     pub const SOCKET: u32 = 50;
     /// The two ends of a pseudo-terminal whose master is in the process.
@@ -182,6 +187,7 @@ pub mod file_kind {
             SIGNALFD => "signalfd",
             EPOLL => "epoll",
             PIDFD => "pidfd",
+            INOTIFY => "inotify",
             SOCKET => "socket",
             PTY_MASTER => "pty master",
             PTY_SLAVE => "pty slave",
@@ -235,6 +241,26 @@ pub struct EpollTarget {
     pub data: U64,
 }
 const _: () = assert!(size_of::<EpollTarget>() == 24);
+
+/// Something that an inotify watches.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct InotifyWatch {
+    /// Its number, from 1 on.
+    pub wd: U32,
+    pub mask: U32,
+    /// [`File::id`] of the same file or directory, or [`InotifyWatch::WORKING_DIRECTORY`].
+    pub file: U32,
+    pub reserved: U32,
+}
+const _: () = assert!(size_of::<InotifyWatch>() == 16);
+
+impl InotifyWatch {
+    pub const WORKING_DIRECTORY: u32 = u32::MAX;
+    /// Numbers are given in turn: a restart has to count up to it.
+    pub const HIGHEST: u32 = 1 << 16;
+}
+
 /// State of a socket at the checkpoint.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // The calls that make them, with structures of their own.
 
 use super::{Files, Subject};
-use crate::format::files::{EpollTarget, Timerfd, data_kind, file_kind};
+use crate::format::files::{EpollTarget, InotifyWatch, Timerfd, data_kind, file_kind};
 use crate::format::image::{FileDataEntry, Image};
 use crate::sys::{Errno, call, fs as raw, nr, process};
 use std::os::fd::RawFd;
@@ -25,6 +25,10 @@ impl Files {
                 // SAFETY: takes a number.
                 unsafe { call!(nr::EPOLL_CREATE1, raw::O_CLOEXEC) }
             }
+            (file_kind::INOTIFY, _) => {
+                // SAFETY: takes a number.
+                unsafe { call!(nr::INOTIFY_INIT1, raw::O_NONBLOCK | raw::O_CLOEXEC) }
+            }
             // SAFETY: takes numbers.
             (file_kind::PIDFD, _) => unsafe { call!(nr::PIDFD_OPEN, process::getpid(), flags & raw::O_NONBLOCK) },
             _ => Err(Errno::EINVAL),
@@ -37,6 +41,32 @@ impl Files {
         // epoll_create1 takes no O_NONBLOCK, though fcntl does.
         let _ = raw::fcntl(high, raw::F_SETFL, (file.flags.get() & raw::O_NONBLOCK) as usize);
         Ok(high)
+    }
+
+    /// Tells every inotify what it watches, when nothing is opened and closed any more.
+    pub fn watch_again(&self, image: &Image, warn: &mut dyn FnMut(String)) {
+        let lowest = |file: u32| image.fds.iter().find(|fd| fd.file.get() == file).map(|fd| fd.fd.get() as RawFd);
+        for entry in image.files.iter().filter(|entry| entry.file.kind.get() == file_kind::INOTIFY) {
+            let Some(inotify) = lowest(entry.file.id.get()) else { continue };
+            let mut watches: Vec<InotifyWatch> =
+                entry.data.iter().filter_map(|item| InotifyWatch::read_from_bytes(&item.bytes).ok()).collect();
+            watches.sort_by_key(|watch| watch.wd.get());
+            // What making them leaves in it is read away.
+            let flags = entry.file.flags.get() & raw::O_NONBLOCK;
+            let _ = raw::fcntl(inotify, raw::F_SETFL, raw::O_NONBLOCK as usize);
+            for watch in watches {
+                let path = match watch.file.get() {
+                    InotifyWatch::WORKING_DIRECTORY => ".\0".to_string(),
+                    file => format!("/proc/self/fd/{}\0", lowest(file).unwrap_or(-1)),
+                };
+                if let Err(errno) = add_watch(inotify, &path, &watch) {
+                    warn(format!("inotify fd {inotify} does not watch {path:?} any more: {errno}"));
+                }
+            }
+            let mut events = [0u8; 4096];
+            while raw::read(inotify, &mut events).is_ok_and(|n| n != 0) {}
+            let _ = raw::fcntl(inotify, raw::F_SETFL, flags as usize);
+        }
     }
 
     /// Tells every epoll what it watches. An epoll knows its targets by file and number: one whose number means
@@ -113,6 +143,22 @@ impl Files {
                 Ok(())
             }
             Err(errno) => Err(format!("an epoll cannot watch fd {number}: {errno}")),
+        }
+    }
+}
+
+/// Numbers are given in turn: those that are not wanted are given back.
+fn add_watch(inotify: RawFd, path: &str, watch: &InotifyWatch) -> Result<(), Errno> {
+    loop {
+        // SAFETY: the path ends with a NUL.
+        let wd = unsafe { call!(nr::INOTIFY_ADD_WATCH, inotify, path.as_ptr(), watch.mask.get()) }? as u32;
+        if wd == watch.wd.get() {
+            return Ok(());
+        }
+        // SAFETY: takes numbers.
+        unsafe { call!(nr::INOTIFY_RM_WATCH, inotify, wd) }?;
+        if wd > watch.wd.get() {
+            return Err(Errno::EEXIST);
         }
     }
 }

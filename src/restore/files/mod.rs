@@ -219,9 +219,12 @@ impl Files {
             file_kind::STREAM => self.stream(subject, warn),
             file_kind::PIPE => self.pipe(subject, warn),
             file_kind::FIFO => self.fifo(subject, warn),
-            file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL | file_kind::PIDFD => {
-                self.event(subject, warn)
-            }
+            file_kind::EVENTFD
+            | file_kind::TIMERFD
+            | file_kind::SIGNALFD
+            | file_kind::EPOLL
+            | file_kind::INOTIFY
+            | file_kind::PIDFD => self.event(subject, warn),
             file_kind::FIFO_DELETED => self.deleted_fifo(subject, warn),
             file_kind::SOCKET => self.socket(subject, warn),
             file_kind::PTY_MASTER | file_kind::PTY_SLAVE => self.pty(subject),
