@@ -362,6 +362,14 @@ impl Job {
         chown(self.dir.path(), Some(uid), Some(uid)).expect("chown");
     }
 
+    /// A copy of a program that the job's user can reach.
+    pub fn lend(&self, program: &str) -> String {
+        let to = self.dir.path().join("bin").join(Path::new(program).file_name().expect("a file name"));
+        fs::copy(program, &to).expect("copy");
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("chmod");
+        to.to_str().expect("UTF-8").to_string()
+    }
+
     /// The program with its arguments.
     fn bare_command(&self) -> Command {
         let mut words = self.spec.prefix.clone();

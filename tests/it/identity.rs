@@ -178,6 +178,72 @@ fn new_pid() {
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
+/// Ten restarts, each of a program that runs in a namespace: it is always one below that of the command.
+#[test]
+fn namespaces_do_not_nest() {
+    if !is_root() {
+        return;
+    }
+    let mut job = Spec::new("same_ids").user(NOBODY).start().expect("a start");
+    let pid = job.pid();
+    for generation in 1..=10 {
+        job.checkpoint();
+        job.sigkill();
+        job.restart();
+        job.go(&format!("after restart {generation}"));
+        let status = fs::read_to_string(format!("/proc/{}/status", listed_pid(&job))).expect("status");
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).expect("NSpid");
+        let ids: Vec<i32> = ids.split_whitespace().map(|id| id.parse().expect("a number")).collect();
+        assert_eq!(ids, [listed_pid(&job), pid], "generation {generation}");
+    }
+    job.end("after ten restarts");
+}
+
+/// Within a container: a pid namespace with its own /proc, as root there and as another user.
+#[test]
+fn same_ids_within_a_namespace() {
+    if !is_root() {
+        return;
+    }
+    each_user(&Spec::new("same_ids"), |mut job| {
+        let pid = job.pid();
+        job.checkpoint();
+        job.sigkill();
+        let images = job.images.clone();
+        let prefix = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
+        job.restart_from(&images, &prefix, &["--pid", "same"]);
+        job.go(&format!("as process {pid} of a namespace within another one"));
+        job.end("at the end");
+    });
+}
+
+/// What forbids namespaces by a filter, as containers do, answers with one of these errors. With the first one libc makes no
+/// threads either.
+#[test]
+fn without_the_calls_for_namespaces() {
+    for (errno, name) in [(libc::EPERM, "heap"), (libc::ENOSYS, "known_ids")] {
+        each_user(&Spec::new(name), |mut job| {
+            job.checkpoint();
+            job.sigkill();
+            let filter = crate::common::program("no_clone3").to_str().expect("UTF-8").to_string();
+            let filter = if job.user().is_some() { job.lend(&filter) } else { filter };
+            let (number, images) = (errno.to_string(), job.images.clone());
+            let prefix = [filter.as_str(), number.as_str()];
+            job.restart_from(&images, &prefix, &["--pid", "same"]);
+            assert_eq!(job.wait_exit().code(), Some(125), "{}", job.story());
+            job.restart_from(&images, &prefix, &[]);
+            job.go("after a restart where new processes cannot be given a pid");
+            let said = fs::read_to_string(job.path("restart-2.stderr")).expect("stderr");
+            assert!(said.contains("gets a new pid: cannot make a user and pid namespace"), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+            job.sigkill();
+            job.rewind(1);
+            job.restart_from(&images, &[], &["--pid", "same"]);
+            job.end("without the filter");
+        });
+    }
+}
+
 #[test]
 fn pid_takes_three_words() {
     let Some(mut job) = Spec::new("heap").start() else { return };
