@@ -131,3 +131,67 @@ fn unix_outside() {
     job.restart();
     job.end("after a restart of a restarted program");
 }
+
+/// Descriptors that come with a message that waits are not restored, and a notice says so.
+#[test]
+fn rights_in_flight() {
+    let Some(mut job) = Spec::new("sock_rights").start() else { return };
+    for when in ["after a restart", "after another restart"] {
+        let image = job.checkpoint();
+        job.go("after a checkpoint");
+        let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
+        let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+        assert!(text.contains("the descriptors that come with a message that waits"), "{text}");
+        job.checkpoint();
+        job.sigkill();
+        job.restart();
+        job.go(when);
+    }
+    job.end("at the end");
+}
+
+/// Gives what follows a pipe (15) and a socket (16), into which a process that is not its child has written its first
+/// argument.
+const GIVER: &str = r#"
+    use POSIX; use Socket;
+    pipe(R, W); socketpair(A, B, AF_UNIX, SOCK_STREAM, 0);
+    my $text = shift @ARGV;
+    if (my $child = fork) { waitpid $child, 0 }
+    elsif (fork) { POSIX::_exit 0 }
+    else { close R; close A; syswrite W, $text; syswrite B, $text; sysread B, $text, 1; POSIX::_exit 0 }
+    POSIX::dup2(fileno R, 15); POSIX::dup2(fileno A, 16);
+    exec @ARGV;
+"#;
+
+/// Descriptors of the restarting command take the place of those with the same numbers; without them their peers have
+/// closed.
+#[test]
+fn inherited() {
+    let giver = |text| ["perl", "-e", GIVER, text];
+    let Some(mut job) = Spec::new("fd_inherited").prefix(&giver("first")).start() else { return };
+    let expect = |result: &str, pipe: &str, socket: &str| {
+        let lines = format!("pipe {pipe}\nsocket {socket}\n");
+        assert!(result.contains(&lines), "{result} instead of {lines}");
+    };
+    let image = job.checkpoint();
+    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
+    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    for fd in [15, 16] {
+        assert!(text.contains(&format!("after a restart it is fd {fd} of the restarting command")), "{text}");
+    }
+    expect(&job.go("after a checkpoint"), "'first' open", "'first' open");
+    job.sigkill();
+    job.rewind(1);
+    job.restart_from(&image.path, &giver("again"), &[]);
+    expect(&job.go("with others in their place"), "'again' open", "'again' open");
+    job.checkpoint();
+    job.sigkill();
+    job.rewind(1);
+    job.restart_from(&image.path, &[], &[]);
+    expect(&job.go("without them"), "'first' end", "'' end");
+    job.checkpoint();
+    job.sigkill();
+    job.restart();
+    expect(&job.go("without them again"), "'' end", "'' end");
+    job.end("at the end");
+}
