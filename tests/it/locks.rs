@@ -74,8 +74,8 @@ fn file_system_without_locks() {
 
     // Its lock file is still there, and stale.
     assert!(dir.join("counter.lock").exists());
-    let mut resumed = without_locks(&mut run(&dir, "100000")).spawn().expect("selfckpt run");
     let before = fs::read_to_string(dir.join("counter.lock")).expect("a lock");
+    let mut resumed = without_locks(&mut run(&dir, "100000")).spawn().expect("selfckpt run");
     let taken =
         || fs::read_to_string(dir.join("counter.lock")).ok().filter(|text| *text != before && text.ends_with('\n'));
     assert!(wait_until(taken).is_some(), "it is not resumed");

@@ -2,7 +2,8 @@
 //! middle.
 
 use crate::common::{
-    SIGKILL, TempDir, assert_refused, images_in, kill, output_of, program, selfckpt_command, skipped, wait_until,
+    SIGKILL, TempDir, assert_refused, images_in, kill, kill_with_children, output_of, program, selfckpt_command,
+    skipped, wait_until,
 };
 use crate::errors::SmallDisk;
 use std::fs::{self, File};
@@ -266,7 +267,8 @@ fn settings_on_resume() {
     assert!(more.is_some(), "the period is forgotten");
     // One is removed when the next one is there.
     assert!(wait_until(|| (images_in(&run.images()).len() == 2).then_some(())).is_some(), "more are kept");
-    restarted.kill().expect("kill");
+    let all_gone = kill_with_children(restarted.id() as i32);
+    assert!(wait_until(|| all_gone().then_some(())).is_some(), "it does not die");
     restarted.wait().expect("wait");
     let output = run.end(&["--keep", "none"]);
     assert_refused(&output, 2, &["--keep none"]);
