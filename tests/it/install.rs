@@ -178,4 +178,37 @@ fn debian_package() {
         assert!(there.contains(&format!("usr/share/doc/selfckpt/{file}")), "{file} is missing: {there:?}");
     }
     use_installed(&root);
+    install_package(&package, &temp.path().join("clean"));
+}
+
+/// On a system that has of Debian 12 what every one has: dpkg's own check of what the package depends on, installation,
+/// use, and a removal that leaves nothing.
+fn install_package(package: &Path, root: &Path) {
+    let admin = root.join("var/lib/dpkg");
+    for dir in ["info", "updates"] {
+        fs::create_dir_all(admin.join(dir)).expect("mkdir");
+    }
+    let mut status = String::new();
+    for (name, version) in [("libc6", "2.36-9"), ("libgcc-s1", "12.2.0-14")] {
+        status += &format!(
+            "Package: {name}\nStatus: install ok installed\nMaintainer: nobody <nobody@localhost>\n\
+             Architecture: amd64\nMulti-Arch: same\nVersion: {version}\nDescription: of Debian 12\n\n"
+        );
+    }
+    fs::write(admin.join("status"), status).expect("write");
+    let dpkg = |options: &[&str]| {
+        let mut command = Command::new("dpkg");
+        command.arg(format!("--root={}", root.display())).args(["--force-not-root", "--log=/dev/null"]).args(options);
+        // Where a user's PATH has no /sbin, dpkg asks for it.
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().expect("dpkg")
+    };
+    let state = || String::from_utf8_lossy(&dpkg(&["-s", "selfckpt"]).stdout).into_owned();
+    assert_success(&dpkg(&["-i", package.to_str().expect("UTF-8")]));
+    assert!(state().contains("Status: install ok installed"), "{}", state());
+    let changed = dpkg(&["-V", "selfckpt"]);
+    assert_success(&changed);
+    assert_eq!(out(&changed), "", "files are not what the package says");
+    use_installed(root);
+    assert_success(&dpkg(&["-P", "selfckpt"]));
+    assert!(!root.join("usr").exists(), "left behind: {:?}", files(root));
 }
