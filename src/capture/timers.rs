@@ -7,9 +7,9 @@
 use super::failure::{Failure, refuse};
 use super::notices::{Notices, notice};
 use super::{Context, Stream};
-use crate::format::kind;
 use crate::format::notice::code;
-use crate::format::timers::{Clocks, Itimer, Timer, clock, notify};
+use crate::format::timers::{ClockOffsets, Clocks, Itimer, Timer, clock, notify};
+use crate::format::{FLAG_OPTIONAL, kind};
 use crate::sys::abi::OWN_MARK;
 use crate::sys::lines::{Cursor, Lines, parse_dec, parse_hex};
 use crate::sys::{Errno, call, fs, nr, process};
@@ -140,6 +140,9 @@ pub fn capture_timers(
         boottime: U64::new(nanoseconds(process::CLOCK_BOOTTIME)),
     };
     stream.record(kind::CLOCKS, 0, &clocks, &[])?;
+    if let Some(offsets) = clock_offsets() {
+        stream.record(kind::CLOCK_OFFSETS, FLAG_OPTIONAL, &offsets, &[])?;
+    }
     stream.record(kind::ITIMERS, 0, &read.itimers, &[])?;
     if !read.known {
         notice!(
@@ -162,6 +165,26 @@ pub fn capture_timers(
         stream.record(kind::TIMER, 0, &*timer, &[])?;
     }
     Ok(())
+}
+
+/// What the time namespace adds to the clocks; `None` where it adds nothing.
+fn clock_offsets() -> Option<ClockOffsets> {
+    let mut buf = [0; 256];
+    let text = fs::read_file(b"/proc/self/timens_offsets\0", &mut buf).ok()?;
+    let mut offsets = ClockOffsets::default();
+    for line in text.split(|&byte| byte == b'\n') {
+        let mut cursor = Cursor(line);
+        let place = match cursor.word() {
+            b"monotonic" => &mut offsets.monotonic,
+            b"boottime" => &mut offsets.boottime,
+            _ => continue,
+        };
+        let seconds = cursor.word();
+        let (seconds, sign) = seconds.strip_prefix(b"-").map_or((seconds, 1), |digits| (digits, u64::MAX));
+        let nanoseconds = parse_dec(cursor.word())?;
+        *place = U64::new(parse_dec(seconds)?.wrapping_mul(sign).wrapping_mul(SECOND).wrapping_add(nanoseconds));
+    }
+    (offsets.monotonic.get() != 0 || offsets.boottime.get() != 0).then_some(offsets)
 }
 
 fn nanoseconds(clock: u32) -> u64 {

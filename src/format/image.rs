@@ -11,7 +11,7 @@ use super::reader::{PageData, Record, StoredRun};
 use super::signals::{NSIG, SigAction, SigPending};
 use super::task::{Program, Runtime, Task};
 use super::thread::{Cpu, CpuFpu, FpuComponent, RestartBlock, Thread, TlsEntry};
-use super::timers::{Clocks, Itimer, Timer};
+use super::timers::{ClockOffsets, Clocks, Itimer, Timer};
 use super::{FLAG_OPTIONAL, FormatError, MAGIC_HEAD, ReadAt, Reader, RecordHead, kind};
 use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 
@@ -131,6 +131,7 @@ pub struct Image {
     pub itimers: [Itimer; 3],
     pub timers: Vec<Timer>,
     pub clocks: Option<Clocks>,
+    pub clock_offsets: Option<ClockOffsets>,
     pub threads: Vec<ThreadEntry>,
     pub ldt: Vec<TlsEntry>,
     /// Ordered by address.
@@ -242,6 +243,7 @@ struct Parts {
     pending: Vec<SigPending>,
     itimers: Option<[Itimer; 3]>,
     clocks: Option<Clocks>,
+    clock_offsets: Option<ClockOffsets>,
     timers: Vec<Timer>,
     threads: Vec<ThreadEntry>,
     /// The thread whose CPU has not come yet.
@@ -380,6 +382,7 @@ impl Parts {
             kind::SIGPENDING => self.pending.push(plain(&record)?),
             kind::ITIMERS => once(&mut self.itimers, record.kind, plain(&record)?)?,
             kind::CLOCKS => once(&mut self.clocks, record.kind, plain(&record)?)?,
+            kind::CLOCK_OFFSETS => once(&mut self.clock_offsets, record.kind, plain(&record)?)?,
             kind::TIMER => self.timers.push(plain(&record)?),
             kind::THREAD => {
                 if self.open_thread.is_some() {
@@ -518,6 +521,7 @@ impl Parts {
             itimers: self.itimers.unwrap_or_default(),
             timers: self.timers,
             clocks: self.clocks,
+            clock_offsets: self.clock_offsets,
             threads: self.threads,
             ldt: self.ldt,
             runs: self.runs,

@@ -116,6 +116,8 @@ pub mod kind {
     pub const TIMER: u32 = 604;
     /// Ours: the clocks that count from the boot.
     pub const CLOCKS: u32 = 605;
+    /// Ours: what a time namespace adds to them.
+    pub const CLOCK_OFFSETS: u32 = 606;
     pub const TAIL: u32 = 9001;
     pub const ERROR: u32 = 9999;
 
@@ -152,6 +154,7 @@ pub mod kind {
             ITIMERS => "ITIMERS",
             TIMER => "TIMER",
             CLOCKS => "CLOCKS",
+            CLOCK_OFFSETS => "CLOCK_OFFSETS",
             TAIL => "TAIL",
             ERROR => "ERROR",
             _ => "unknown",

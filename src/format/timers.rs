@@ -22,6 +22,16 @@ pub struct Clocks {
 }
 const _: () = assert!(size_of::<Clocks>() == 16);
 
+/// CLOCK_OFFSETS: the time namespace that the program was in, by the difference of its clocks from the machine's;
+/// signed nanoseconds.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct ClockOffsets {
+    pub monotonic: U64,
+    pub boottime: U64,
+}
+const _: () = assert!(size_of::<ClockOffsets>() == 16);
+
 /// TIMER: a timer of timer_create(2).
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

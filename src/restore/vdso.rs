@@ -63,6 +63,11 @@ pub fn plan_vdso(
     };
     let new = here.iter().find(|mapping| mapping.name == "[vdso]").map(|mapping| own_bytes(mapping));
     if same_shape && (code.is_none() || new.as_deref() == Some(old.as_slice())) {
+        if let Some(code) = code.filter(|_| image.clock_offsets.is_some() && !is_in_time_namespace()) {
+            let why = "there is no time namespace here as there was; restart it by 'selfckpt restart' without '--pid new', \
+                       or from another generation";
+            check_not_inside(image, code.vma.start.get(), code.vma.end.get(), &symbols(&old)?, why)?;
+        }
         plan.moves = here
             .iter()
             .zip(&there)
@@ -83,7 +88,11 @@ pub fn plan_vdso(
     let new_start = here.iter().find(|mapping| mapping.name == "[vdso]").map_or(0, |mapping| mapping.start);
     let new_symbols = symbols(&new)?;
     let old_symbols = symbols(&old)?;
-    check_not_inside(image, code.vma.start.get(), code.vma.end.get(), &old_symbols)?;
+    let why = format!(
+        "this kernel's vdso is another one; restart it from another generation, or on the kernel {}",
+        image.release
+    );
+    check_not_inside(image, code.vma.start.get(), code.vma.end.get(), &old_symbols, &why)?;
     for (name, offset) in old_symbols {
         let Some((_, target)) = new_symbols.iter().find(|(new, _)| *new == name) else {
             return Err(format!("this kernel's vdso has no {name}, which the program may call"));
@@ -105,20 +114,24 @@ const VSYSCALL: u64 = 32;
 
 /// The old code cannot go on where it reads the old kernel's data. In a system call it can: behind the
 /// call it only pops registers and returns.
-fn check_not_inside(image: &Image, start: u64, end: u64, symbols: &[(String, u64)]) -> Result<(), String> {
+fn check_not_inside(image: &Image, start: u64, end: u64, symbols: &[(String, u64)], why: &str) -> Result<(), String> {
     let vsyscall = symbols.iter().find(|(name, _)| name == "__kernel_vsyscall").map(|(_, offset)| start + offset);
     for thread in &image.threads {
         let ip = thread.cpu.ip.get();
         let in_call = vsyscall.is_some_and(|entry| (entry + JUMP..entry + VSYSCALL).contains(&ip));
         if (start..end).contains(&ip) && !in_call {
             return Err(format!(
-                "the program was reading the clock ({ip:#x}, in the vdso) when the image was taken, and this kernel's \
-                 vdso is another one; restart it from another generation, or on the kernel {}",
-                image.release
+                "the program was reading the clock ({ip:#x}, in the vdso) when the image was taken, and {why}"
             ));
         }
     }
     Ok(())
+}
+
+/// In one, the code in the vdso reads the kernel's data at another place, where outside there is nothing.
+fn is_in_time_namespace() -> bool {
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    offsets.split_whitespace().any(|word| word.parse::<i64>().is_ok_and(|number| number != 0))
 }
 
 fn there_base(own: &[Mapping]) -> u64 {

@@ -1,5 +1,87 @@
 //! Clocks and timers.
 
+use crate::common::{NOBODY, Spec, is_root, skipped};
+
 cycles! {
-    vdso_time, timers_itimer, timers_posix, timers_overrun, timers_thread,
+    timers_itimer, timers_posix, timers_overrun, timers_thread,
+}
+
+/// It reads clocks all the time, also within the vdso: by the command, which keeps the namespace of the clocks.
+#[test]
+fn vdso_time() {
+    let Some(mut job) = Spec::new("vdso_time").start() else { return };
+    job.checkpoint();
+    job.go("after a checkpoint");
+    job.generations(6);
+}
+
+#[test]
+fn vdso_time_as_another_user() {
+    let Some(job) = Spec::new("vdso_time").user(NOBODY).start() else { return };
+    job.generations(3);
+}
+
+/// Where its clocks are those of a machine that has been up for longer than this one, and they go on from there.
+const UP_FOR_LONG: [&str; 6] = ["unshare", "--time", "--monotonic", "30000000", "--boottime", "40000000"];
+
+/// On a machine that was booted later, CLOCK_MONOTONIC goes on.
+#[test]
+fn clocks_go_on() {
+    if !is_root() {
+        return skipped("only root starts a program in a time namespace");
+    }
+    let Some(job) = Spec::new("clocks_go_on").prefix(&UP_FOR_LONG).start() else { return };
+    job.cycle();
+}
+
+/// Nor does it jump where this machine has been up for longer; what it adds is in the image.
+#[test]
+fn clocks_go_on_from_a_young_machine() {
+    if !is_root() {
+        return skipped("only root starts a program in a time namespace");
+    }
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    let back = format!("-{}", uptime as u64 - 60);
+    let young = ["unshare", "--time", "--monotonic", &back, "--boottime", &back];
+    let Some(mut job) = Spec::new("clocks_go_on").prefix(&young).start() else { return };
+    for _ in 0..2 {
+        let image = job.checkpoint();
+        let shown = job.selfckpt(&["inspect", image.path.to_str().unwrap()]);
+        assert!(String::from_utf8_lossy(&shown.stdout).contains("of a time namespace"), "{shown:?}");
+        job.sigkill();
+        job.restart();
+        job.go("after a restart");
+    }
+    job.end("at the end");
+}
+
+/// The same without privileges, in the namespace for the user that the ids take.
+#[test]
+fn clocks_go_on_as_another_user() {
+    let Some(mut job) = Spec::new("clocks_go_on").user(NOBODY).start() else { return };
+    job.checkpoint();
+    job.sigkill();
+    // Longer than the program takes for a jump.
+    std::thread::sleep(std::time::Duration::from_millis(5200));
+    job.restart();
+    job.go("after a late restart");
+    job.end("at the end");
+}
+
+/// Without a namespace the restart does not fail, it warns.
+#[test]
+fn clocks_that_go_back_are_told() {
+    if !is_root() {
+        return skipped("only root starts a program in a time namespace");
+    }
+    let Some(mut job) = Spec::new("clocks_go_on").prefix(&UP_FOR_LONG).start() else { return };
+    let image = job.checkpoint();
+    job.sigkill();
+    job.restart_from(&image.path, &[], &["--pid", "new"]);
+    let round = job.go_without_waiting(true);
+    let result = job.result(round);
+    assert!(result.contains("has gone back"), "{result}");
+    assert!(job.story().contains("CLOCK_MONOTONIC goes back by"), "{}", job.story());
+    job.wait_exit();
 }

@@ -127,7 +127,12 @@ pub fn start(start: &Start, ids: &Ids, mask: &SignalMask) -> Result<Child, Strin
 /// As a child with that pid in the namespace of this process.
 fn start_beside(start: &Start, ids: &Ids, mask: &SignalMask) -> io::Result<Child> {
     let parent = std::process::id();
-    let pid = namespace::fork_with(0, Some(ids.pid))?;
+    let before = start.continue_clocks();
+    let pid = namespace::fork_with(0, Some(ids.pid));
+    if let Some(before) = before.filter(|_| !matches!(pid, Ok(0))) {
+        before.put_back();
+    }
+    let pid = pid?;
     if pid == 0 {
         namespace::die_with_parent(true);
         if system::parent() != parent {
@@ -256,6 +261,8 @@ fn set_up(
     namespace::mount_own_proc().map_err(why("mount /proc in a namespace".to_string()))?;
     // Ids that are given out from now on lie above those of the program, as they did.
     let _ = std::fs::write("/proc/sys/kernel/ns_last_pid", ids.highest().to_string());
+    // The init stays in the new one: it does not look at clocks.
+    start.continue_clocks();
     let pid = namespace::fork_with(0, Some(ids.pid)).map_err(why(format!("get pid {} in a namespace", ids.pid)))?;
     if pid != 0 {
         return Ok(pid);

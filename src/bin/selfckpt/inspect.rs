@@ -557,6 +557,12 @@ fn timers(out: &mut String, image: &Image) {
     if let Some(clocks) = &image.clocks {
         let (monotonic, boottime) = (clocks.monotonic.get() as f64 / 1e9, clocks.boottime.get() as f64 / 1e9);
         let _ = writeln!(out, "\nclocks: CLOCK_MONOTONIC {monotonic:.6} s, CLOCK_BOOTTIME {boottime:.6} s");
+        if let Some(offsets) = &image.clock_offsets {
+            let [monotonic, boottime] =
+                [offsets.monotonic, offsets.boottime].map(|offset| offset.get() as i64 as f64 / 1e9);
+            let _ =
+                writeln!(out, "  of a time namespace, by which they have gone on: {monotonic:+.3} s, {boottime:+.3} s");
+        }
     }
     let running: Vec<_> = image.itimers.iter().zip(ITIMERS).filter(|(itimer, _)| itimer.left_us.get() != 0).collect();
     if running.is_empty() && image.timers.is_empty() {

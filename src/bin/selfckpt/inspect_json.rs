@@ -102,6 +102,10 @@ pub fn page(path: &Path, image: &Image, error: Option<&str>) -> String {
             "monotonic_ns": clocks.monotonic.get(),
             "boottime_ns": clocks.boottime.get(),
         })),
+        "clock_offsets": image.clock_offsets.map(|offsets| json!({
+            "monotonic_ns": offsets.monotonic.get() as i64,
+            "boottime_ns": offsets.boottime.get() as i64,
+        })),
         "attributes": inspect_attributes::json(image),
         "notices": image.notices.iter().map(|entry| json!({
             "code": entry.notice.code.get(),

@@ -3,6 +3,7 @@
 
 mod batch;
 mod checkpoint;
+mod clocks;
 mod core;
 mod decode;
 mod failure;

@@ -1,6 +1,7 @@
 //! [NORMAL] `selfckpt restart`: chooses the image and becomes its program. The library inside, when
 //! it is loaded, finds SELFCKPT_RESTART and puts the image back in place of what was started.
 
+use crate::clocks::{self, Clocks};
 use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
 use crate::identity::{self, Child, Ids, Wish};
 use crate::program::{self, Environment};
@@ -232,6 +233,8 @@ pub struct Start {
     shown: String,
     args: Strings,
     env: Environment,
+    /// Of the image.
+    clocks: Option<Clocks>,
 }
 
 impl Start {
@@ -242,6 +245,7 @@ impl Start {
             shown: path.display().to_string(),
             args: Strings::new(args),
             env: env.clone(),
+            clocks: None,
         }
     }
 
@@ -264,7 +268,7 @@ impl Start {
         process::clear_stale_lock(&path.with_file_name(catalog::lock_file_name(&image.name)));
         let args: Vec<_> = image.args();
         let args: Vec<&OsStr> = args.iter().map(|arg| OsStr::from_bytes(arg)).collect();
-        Ok(Start::new(exe, &args, &env))
+        Ok(Start { clocks: Clocks::of(image), ..Start::new(exe, &args, &env) })
     }
 
     /// What it is called in messages.
@@ -274,6 +278,12 @@ impl Start {
 
     pub fn env(&self) -> &Environment {
         &self.env
+    }
+
+    /// Has children of this process see the clocks of the image go on, where that is possible. Where it is not, the
+    /// library warns of clocks that go back.
+    pub fn continue_clocks(&self) -> Option<clocks::Before> {
+        self.clocks?.begin().ok()
     }
 
     /// Has the program begin with its trigger signals ignored.
