@@ -63,3 +63,32 @@ fn stdio_inherit() {
     let new = std::fs::read_to_string(job.path("restart-1.stdout")).expect("the command's stdout");
     assert!(new.ends_with(" of the output\n"), "nothing came to the command's output: {new:?}");
 }
+
+/// A pipe to another process on a number above the standard streams: after a restart it is what the command has there,
+/// else a closed peer, and both are said.
+#[test]
+fn fd_outside() {
+    let Some(mut job) = Spec::new("fd_outside").start() else { return };
+    let got = |job: &Job| std::fs::read_to_string(job.path("got")).expect("got");
+    let image = job.checkpoint();
+    job.go("after a checkpoint");
+    assert_eq!(got(&job), "-1", "nobody has written yet");
+    assert!(job.story().contains("fd 9 (pipe:"), "no notice\n{}", job.story());
+    for generation in 0..3 {
+        job.sigkill();
+        if generation == 0 {
+            job.rewind(1);
+        }
+        job.restart_from(&image.path, &["sh", "-c", "exec 9</dev/zero; exec \"$@\"", "sh"], &[]);
+        job.go("with the command's");
+        assert_eq!(got(&job), "1", "not the command's fd 9\n{}", job.story());
+        job.sigkill();
+        job.rewind(1);
+        job.restart_from(&image.path, &[], &[]);
+        job.go("without any");
+        assert_eq!(got(&job), "0", "no end of file\n{}", job.story());
+        assert!(job.story().contains("fd 9 led to another process"), "{}", job.story());
+        job.rewind(1);
+    }
+    job.sigkill();
+}
