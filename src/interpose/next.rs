@@ -40,6 +40,48 @@ impl Next {
     }
 }
 
+/// A program that was linked with a libc before 2.34 has pthread_kill tell it of threads that have ended, by another
+/// version of the symbol. All programs linked later need that version for their very start.
+pub fn choose_versions() {
+    if main_program_names(b"GLIBC_2.34") {
+        return;
+    }
+    // SAFETY: strings with their NULs.
+    let found = unsafe { libc::dlvsym(libc::RTLD_NEXT, PTHREAD_KILL.name.as_ptr(), c"GLIBC_2.0".as_ptr()) };
+    if !found.is_null() {
+        PTHREAD_KILL.address.store(found as usize, Relaxed);
+    }
+}
+
+/// Whether the dynamic strings of the main program hold this one; true where they cannot be found.
+fn main_program_names(wanted: &[u8]) -> bool {
+    const PT_DYNAMIC: usize = 2;
+    const PT_PHDR: usize = 6;
+    const DT_STRTAB: usize = 5;
+    const DT_STRSZ: usize = 10;
+    type Header = [usize; 8]; // Elf32_Phdr: the type first, the address third, the size in memory sixth
+    // SAFETY: take a number.
+    let (headers, count) = unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
+    if headers == 0 {
+        return true;
+    }
+    // SAFETY: the kernel has told where the program headers lie and how many there are.
+    let list = unsafe { core::slice::from_raw_parts(headers as *const Header, count as usize) };
+    let Some(own) = list.iter().find(|header| header[0] == PT_PHDR) else { return true };
+    let base = (headers as usize).wrapping_sub(own[2]);
+    let Some(dynamic) = list.iter().find(|header| header[0] == PT_DYNAMIC) else { return true };
+    let (at, size) = (base.wrapping_add(dynamic[2]), dynamic[5] / size_of::<[usize; 2]>());
+    // SAFETY: the program's dynamic section, mapped by the kernel.
+    let entries = unsafe { core::slice::from_raw_parts(at as *const [usize; 2], size) };
+    let value = |tag| entries.iter().find(|entry| entry[0] == tag).map(|entry| entry[1]);
+    let (Some(strings), Some(size)) = (value(DT_STRTAB), value(DT_STRSZ)) else { return true };
+    // The loader has added the base, where it may write.
+    let strings = if strings < base { base + strings } else { strings };
+    // SAFETY: its string table.
+    let strings = unsafe { core::slice::from_raw_parts(strings as *const u8, size) };
+    strings.split(|&byte| byte == 0).any(|string| string == wanted)
+}
+
 macro_rules! names {
     ($($upper:ident = $name:literal;)*) => {
         $(pub static $upper: Next = Next::new($name);)*

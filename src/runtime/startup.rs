@@ -156,6 +156,7 @@ fn set_up(start: &Start) -> Result<(), Message> {
     }
     announce(config);
     config::TRIGGER.store(config.triggers.trailing_zeros() + 1, Ordering::Relaxed);
+    next::choose_versions();
     next::resolve();
     guard::hold(config.triggers | config.stops)
         .map_err(|errno| -> Message { text!("cannot install the signal handlers: {errno}") })?;

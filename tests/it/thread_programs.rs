@@ -4,7 +4,7 @@ use crate::common::{Job, NOBODY, Random, Spec, is_root};
 use std::time::Duration;
 
 cycles! {
-    thread_aio, thread_blocked, thread_ends, thread_main_ended, thread_many, thread_mutexes, thread_own_state, thread_raw,
+    old_pthread_kill, thread_aio, thread_blocked, thread_ends, thread_main_ended, thread_many, thread_mutexes, thread_own_state, thread_raw,
     thread_storm, thread_sync, thread_watch,
 }
 
