@@ -54,6 +54,12 @@ pub fn set_winsize(fd: i32, winsize: &Winsize) -> Result<(), Errno> {
     ioctl(fd, TIOCSWINSZ, winsize.as_ptr() as usize).map(drop)
 }
 
+/// Whether a slave is the controlling terminal of this process; of another terminal the kernel does not tell the session.
+pub fn controls(slave: i32) -> bool {
+    const TIOCGSID: usize = 0x5429;
+    get_number(slave, TIOCGSID).is_ok()
+}
+
 /// Opens the slave of a master, whatever is mounted on /dev/pts.
 pub fn open_slave(master: i32, flags: u32) -> Result<OwnedFd, Errno> {
     const TIOCGPTPEER: usize = 0x5441;

@@ -70,6 +70,15 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     let Some(slave) = slave else {
         return note_waiting(saver, fd, "output of a terminal without a slave", fs::bytes_to_read(fd).unwrap_or(0));
     };
+    if pty::controls(slave.fd) {
+        notice!(
+            saver.notices,
+            code::STATE_NOT_SAVED,
+            fd as u64,
+            "the pseudo-terminal fd {} is the controlling terminal of the process; after a restart it is not",
+            slave.fd
+        );
+    }
     // Polling makes what is on the way arrive.
     let readable = |fd| fs::poll_now(fd, POLLIN).is_ok_and(|got| got & POLLIN != 0);
     let (output, input) = (readable(fd), readable(slave.fd));
