@@ -29,9 +29,12 @@ fn host_name() -> String {
     name.trim().split('.').next().unwrap_or_default().to_string()
 }
 
+/// Below those that the kernel gives to whoever asks for any: another test's connection cannot get them meanwhile.
 fn free_ports() -> [u16; 2] {
-    let bound = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    bound.map(|socket| socket.local_addr().expect("its address").port())
+    let first = 20_000 + (std::process::id() % 5_000) as u16 * 2;
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let ports = (first..32_000).step_by(2).find(|&port| is_free(port) && is_free(port + 1)).expect("two free ports");
+    [ports, ports + 1]
 }
 
 impl Cluster {
