@@ -82,7 +82,7 @@ fn ends(subject: &Subject<'_>) -> (Option<i32>, Option<i32>) {
 fn why_not(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, attributes: Attributes) -> Option<&'static str> {
     let fd = subject.slot.fd;
     let (reader, writer) = ends(subject);
-    let told = reader.and_then(|reader| notified(reader));
+    let told = reader.and_then(notified);
     if told == Some(process::getpid()) {
         notice!(
             saver.notices,
