@@ -124,12 +124,6 @@ pub fn settle_alone(frame: Frame, own: u64) {
     settle(&mut state, true);
 }
 
-/// The signals that may have brought the thread into the handler.
-fn stopped_by(state: &ThreadState, leader: bool) -> u64 {
-    const STOP_SIGNAL: u32 = 33;
-    if leader { state.own } else { 1 << (STOP_SIGNAL - 1) }
-}
-
 fn look(state: &mut ThreadState, leader: bool) {
     if state.wait != wait::NOT_LOOKED_AT {
         return;
@@ -145,7 +139,7 @@ fn look(state: &mut ThreadState, leader: bool) {
         return;
     }
     let told = if leader { None } else { told_number(frame, &state.call) };
-    let Some(nr) = told.or_else(|| prove_number(frame, stopped_by(state, leader))) else {
+    let Some(nr) = told.or_else(|| prove_number(state, leader)) else {
         log!(Debug, "a system call ends with EINTR: its number cannot be proven");
         return;
     };
@@ -252,8 +246,7 @@ fn leave_resume(state: &mut ThreadState, leader: bool) {
             true => crate::sys::nr::POLL,
             false => resume.nr,
         };
-        let proven = (!leader && told_number(frame, &state.call) == Some(nr))
-            || !may_follow_a_handler(stopped_by(state, leader));
+        let proven = (!leader && told_number(frame, &state.call) == Some(nr)) || !may_follow_a_handler(state, leader);
         // Elsewhere it has a result, and brings it to the program by itself.
         let returned = eip == first || eip == second;
         if !returned || register(frame, uc::EAX) != EINTR || !proven {
@@ -393,22 +386,24 @@ fn read_word(at: u32) -> Option<u32> {
     Some(u32::from_le_bytes(word))
 }
 
-/// With a trigger that waits while another signal's handler runs, the frame may be that of the return from
-/// the handler, and the EINTR the program's own.
-fn may_follow_a_handler(own: u64) -> bool {
-    (1..=64u32).any(|signal| {
-        own & (1 << (signal - 1)) == 0
-            && process::sigaction(signal, None).is_ok_and(|action| {
-                action.handler > 1 && own & (u64::from(action.mask[0]) | (u64::from(action.mask[1]) << 32)) != 0
-            })
+/// With a trigger (for other threads than the leader: a stop signal) that waits while another signal's handler runs,
+/// the frame may be that of the return from the handler, and the EINTR the program's own.
+fn may_follow_a_handler(state: &ThreadState, leader: bool) -> bool {
+    const STOP: u64 = 1 << (33 - 1);
+    let stopped_by = if leader { state.own } else { STOP };
+    (1..=64u32).filter(|signal| (state.own | STOP) & (1 << (signal - 1)) == 0).any(|signal| {
+        process::sigaction(signal, None).is_ok_and(|action| {
+            action.handler > 1 && stopped_by & (u64::from(action.mask[0]) | (u64::from(action.mask[1]) << 32)) != 0
+        })
     })
 }
 
-/// The number from the code around the call, for the thread that nobody could look at beforehand.
-fn prove_number(frame: Frame, own: u64) -> Option<u32> {
-    if may_follow_a_handler(own) {
+/// The number from the code around the call, for a thread that nobody has seen in it beforehand.
+fn prove_number(state: &ThreadState, leader: bool) -> Option<u32> {
+    if may_follow_a_handler(state, leader) {
         return None;
     }
+    let frame = state.frame();
     let (eip, esp) = (register(frame, uc::EIP), register(frame, uc::ESP));
     if code_before(eip, &mut [0; 2]) != Some(&INT80[..]) {
         return None;

@@ -1,6 +1,6 @@
 //! Clocks and timers.
 
-use crate::common::{NOBODY, Spec, is_root, skipped};
+use crate::common::{NOBODY, Random, SIGUSR2, Spec, is_root, kill, skipped};
 
 cycles! {
     timers_itimer, timers_posix, timers_overrun, timers_thread,
@@ -84,4 +84,38 @@ fn clocks_that_go_back_are_told() {
     assert!(result.contains("has gone back"), "{result}");
     assert!(job.story().contains("CLOCK_MONOTONIC goes back by"), "{}", job.story());
     job.wait_exit();
+}
+
+/// Checkpoints in a row and on top of each other, and restarts, at random moments of a program that does nothing but
+/// what they might disturb.
+fn walk(user: Option<u32>) {
+    let mut random = Random::new("random_walk");
+    let mut spec = Spec::new("random_walk");
+    if let Some(uid) = user {
+        spec = spec.user(uid);
+    }
+    let Some(mut job) = spec.start() else { return };
+    for step in 1..=18 {
+        for _ in 0..random.below(4) {
+            kill(job.pid(), SIGUSR2);
+            std::thread::sleep(std::time::Duration::from_millis(random.below(15)));
+        }
+        job.checkpoint();
+        if random.below(2) == 0 {
+            job.sigkill();
+            job.restart();
+        }
+        job.go(&format!("in step {step} of a random walk"));
+    }
+    job.end("at the end of a random walk");
+}
+
+#[test]
+fn random_walk() {
+    walk(None);
+}
+
+#[test]
+fn random_walk_as_another_user() {
+    walk(Some(NOBODY));
 }
