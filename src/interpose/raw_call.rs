@@ -48,7 +48,7 @@ unsafe fn translated(number: u32, mut args: [usize; 6]) -> Option<c_int> {
     const ONE_PROCESS: usize = 1;
     let [first, second, third, ..] = &mut args;
     let map = |id: &mut usize| *id = to_kernel_int(*id as c_int) as usize;
-    let mut event = None;
+    let event; // Lives until the call has been made.
     match number {
         nr::GETPID => return Some(own_pid() as c_int),
         nr::GETTID => return Some(own_tid()),

@@ -31,7 +31,9 @@ struct Table {
 }
 
 impl Entry {
-    const NONE: Entry = Entry { tid_address: AtomicU32::new(0), known: AtomicU32::new(0), real: AtomicU32::new(0) };
+    const fn none() -> Entry {
+        Entry { tid_address: AtomicU32::new(0), known: AtomicU32::new(0), real: AtomicU32::new(0) }
+    }
 }
 
 static TABLE: Table = Table {
@@ -41,7 +43,7 @@ static TABLE: Table = Table {
     real_pid: AtomicU32::new(0),
     tid_offset: AtomicU32::new(0),
     reserved: [const { AtomicU32::new(0) }; 3],
-    entries: [Entry::NONE; MOST],
+    entries: [const { Entry::none() }; MOST],
 };
 
 /// Bits of [`uses`](crate::format::ids::uses): what the program has that cannot do without the same thread ids.

@@ -40,38 +40,34 @@ global_asm!(
     ".hidden selfckpt_syscall",
     ".type selfckpt_syscall, @function",
     "selfckpt_syscall:", // (nr, a1, a2, a3, a4, a5, a6), cdecl
-    "push ebp",
-    "push edi",
-    "push esi",
-    "push ebx",
+    "pushl %ebp",
+    "pushl %edi",
+    "pushl %esi",
+    "pushl %ebx",
     "call 2f", // where this is
-    "2:",
-    "pop eax",
-    ".att_syntax", // the other syntax has no difference of symbols
+    "2: popl %eax",
     "pushl selfckpt_kernel_entry - 2b(%eax)",
-    ".intel_syntax noprefix",
-    "mov eax, [esp + 24]", // the entry, four saved registers and the return address lie before nr
-    "mov ebx, [esp + 28]",
-    "mov ecx, [esp + 32]",
-    "mov edx, [esp + 36]",
-    "mov esi, [esp + 40]",
-    "mov edi, [esp + 44]",
-    "mov ebp, [esp + 48]",
-    "cmp dword ptr [esp], 0",
+    "movl 24(%esp), %eax", // the entry, four saved registers and the return address lie before nr
+    "movl 28(%esp), %ebx",
+    "movl 32(%esp), %ecx",
+    "movl 36(%esp), %edx",
+    "movl 40(%esp), %esi",
+    "movl 44(%esp), %edi",
+    "movl 48(%esp), %ebp",
+    "cmpl $0, (%esp)",
     "je 3f",
-    "call dword ptr [esp]",
+    "call *(%esp)",
     "jmp 4f",
-    "3:", // before the constructor, or without a vdso
-    "int 0x80",
-    "4:",
-    "pop ebx", // the entry
-    "pop ebx",
-    "pop esi",
-    "pop edi",
-    "pop ebp",
+    "3: int $0x80", // before the constructor, or without a vdso
+    "4: popl %ebx", // the entry
+    "popl %ebx",
+    "popl %esi",
+    "popl %edi",
+    "popl %ebp",
     "ret",
     ".size selfckpt_syscall, . - selfckpt_syscall",
     ".popsection",
+    options(att_syntax), // the other syntax has no difference of symbols
 );
 
 /// Names the vdso's entry into the kernel (AT_SYSINFO), or 0.
