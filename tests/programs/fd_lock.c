@@ -121,7 +121,7 @@ int main(int argc, char **argv)
         NEED(lock(second, F_OFD_SETLK, F_RDLCK, 20, 10) == 0);
 
         char link[64];
-        snprintf(link, sizeof link, "/proc/%d/fd/%d", getpid(), deleted);
+        snprintf(link, sizeof link, "/proc/%d/fd/%d", proc_pid(), deleted);
         EXPECT(held_elsewhere(link, 0) == F_WRLCK, "%d", held_elsewhere(link, 0));
 
         EXPECT(fcntl(lease, F_GETLEASE) == F_RDLCK, "lease %d", fcntl(lease, F_GETLEASE));

@@ -31,7 +31,7 @@ static int lists_self(int fd)
     if (!dir)
         return 0;
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        found |= atoi(entry->d_name) == getpid();
+        found |= atoi(entry->d_name) == proc_pid();
     closedir(dir);
     return found;
 }
@@ -102,7 +102,7 @@ int main(int argc, char **argv)
         EXPECT(faccessat(fds, text, F_OK, AT_SYMLINK_NOFOLLOW) == 0, "/proc/self/fd is another process's");
         ssize_t len = pread(status, text, sizeof text - 1, 0);
         text[len > 0 ? len : 0] = 0;
-        snprintf(want, sizeof want, "\nPid:\t%d\n", getpid());
+        snprintf(want, sizeof want, "\nPid:\t%d\n", proc_pid());
         EXPECT(strstr(text, want) != NULL, "/proc/thread-self/status is another process's");
         errno = 0;
     } while (report());

@@ -142,6 +142,17 @@ static TEST_UNUSED void start(int argc, char **argv)
     test_broken = getenv("TEST_BREAK") != NULL;
 }
 
+/* The process's number in /proc. After a restart with new ids it is not what getpid() goes on to say. */
+static TEST_UNUSED int proc_pid(void)
+{
+    char text[16];
+    ssize_t len = readlink("/proc/self", text, sizeof text - 1);
+    if (len <= 0)
+        test_die("/proc/self: errno %d", errno);
+    text[len] = 0;
+    return atoi(text);
+}
+
 static TEST_UNUSED void ready(void)
 {
     char text[32];
