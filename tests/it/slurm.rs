@@ -300,10 +300,11 @@ fn jobs() {
     }
     cluster.ask("scancel", &["--batch", "--signal=USR1", &array]);
 
-    let image = wait_within(PATIENCE, || (!images_in(&killed_dir.join("ckpt")).is_empty()).then_some(()));
-    assert!(image.is_some(), "no image by --every\n{}", cluster.story());
+    let status = killed_dir.join("ckpt/app.status.json");
+    let status = wait_within(PATIENCE, || fs::read_to_string(&status).ok());
+    let status = status.unwrap_or_else(|| panic!("no image by --every\n{}", cluster.story()));
+    assert!(!images_in(&killed_dir.join("ckpt")).is_empty(), "{status}");
     // What the machine does when it runs out of memory. scancel would take the job out of the queue.
-    let status = fs::read_to_string(killed_dir.join("ckpt/app.status.json")).expect("a status");
     let pid = status.split("\"pid\":").nth(1).and_then(|rest| rest.split(',').next()).expect("a pid");
     let process = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let command = process.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
