@@ -60,11 +60,17 @@ filled() { # waits until memory_fill has written its memory
     done
 }
 
-# The restarted program runs again when it is back in pause(2), number 29 for i686. The loop starts no process.
+# The restarted program, a child of the command or of that one's init, runs again when it is back in pause(2), number 29
+# for i686. The loop starts no process.
 running() {
     turns=0 number=
     until [ "$number" = 29 ]; do
-        { read -r number rest <"/proc/$pid/syscall"; } 2>/dev/null || kill -0 "$pid" 2>/dev/null || return 1
+        program=$pid next=$pid
+        while [ -n "$next" ]; do
+            program=$next next=
+            { read -r next rest <"/proc/$program/task/$program/children"; } 2>/dev/null || :
+        done
+        { read -r number rest <"/proc/$program/syscall"; } 2>/dev/null || kill -0 "$pid" 2>/dev/null || return 1
         turns=$((turns + 1))
         [ $turns -lt 10000000 ] || return 1
     done
