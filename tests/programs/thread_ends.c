@@ -3,31 +3,14 @@
  * restart. An argument "tids" adds what sends a signal to the thread's id: one that is cancelled inside a call, and one
  * that is cancelled anywhere. */
 #include "harness.h"
+#include "semaphores.h"
 #include <pthread.h>
-#include <semaphore.h>
 
 static sem_t gate[4], joined, destroyed, cleaned, detached_end, standing;
 static pthread_key_t key;
 static void *joined_value;
 static volatile unsigned turns;
 static const char value[] = "value";
-
-static void down(sem_t *semaphore)
-{
-    while (sem_wait(semaphore) != 0)
-        ;
-}
-
-static int came(sem_t *semaphore)
-{
-    struct timespec limit;
-    clock_gettime(CLOCK_REALTIME, &limit);
-    limit.tv_sec += 10;
-    int result;
-    while ((result = sem_timedwait(semaphore, &limit)) != 0 && errno == EINTR)
-        ;
-    return result == 0;
-}
 
 static void destroy(void *data)
 {

@@ -1,8 +1,8 @@
 /* Mutexes of each kind, some held by the main thread and some by another one. An argument "pi" adds those with
  * priority inheritance, whose owner the kernel knows by its thread id. */
 #include "harness.h"
+#include "semaphores.h"
 #include <pthread.h>
-#include <semaphore.h>
 
 enum kind { NORMAL, RECURSIVE, ERRORCHECK, ROBUST, SHARED, INHERIT, KINDS };
 static const char *const names[KINDS] = {"normal", "recursive", "error-checking", "robust", "process-shared",
@@ -27,12 +27,6 @@ static void make(pthread_mutex_t *mutex, int kind)
     if (kind == INHERIT)
         NEED(pthread_mutexattr_setprotocol(&attributes, PTHREAD_PRIO_INHERIT) == 0);
     NEED(pthread_mutex_init(mutex, &attributes) == 0);
-}
-
-static void down(sem_t *semaphore)
-{
-    while (sem_wait(semaphore) != 0)
-        ;
 }
 
 /* What the owner gets from its own mutex: errors that only a matching owner gives. */

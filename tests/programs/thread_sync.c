@@ -2,8 +2,8 @@
  * writer before the door, two of three at a barrier, one spinning, one initialising and one waiting for that, named
  * semaphores with and without their name. */
 #include "harness.h"
+#include "semaphores.h"
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 
 enum { WAITERS = 3, READERS = 2 };
@@ -18,24 +18,6 @@ static sem_t read_again, write_again, spin_again, once_again;
 static sem_t *named, *nameless;
 static unsigned turn, serial, once_runs;
 static volatile unsigned once_number;
-
-static void down(sem_t *semaphore)
-{
-    while (sem_wait(semaphore) != 0)
-        ;
-}
-
-/* Of main's alone: a thread that does not come is a failure that says what was waited for. */
-static int came(sem_t *semaphore)
-{
-    struct timespec limit;
-    clock_gettime(CLOCK_REALTIME, &limit);
-    limit.tv_sec += 10;
-    int result;
-    while ((result = sem_timedwait(semaphore, &limit)) != 0 && errno == EINTR)
-        ;
-    return result == 0;
-}
 
 static void *wait_for_turn(void *unused)
 {
