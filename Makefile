@@ -44,7 +44,7 @@ test: programs lint ## all tests
 
 soak: programs ## jobs that are killed at random moments, for SECONDS=600
 	SELFCKPT_BUILD="$(BUILD)" && SELFCKPT_SOAK=$(or $(SECONDS),600) && export SELFCKPT_BUILD SELFCKPT_SOAK && \
-		$(CARGO) test $(FLAGS) --release --target $(HOST) --test it -- --nocapture soak::
+		$(CARGO) test $(FLAGS) --release --target $(HOST) --test it -- --nocapture soak
 
 lint: setup ## rustfmt and clippy
 	@scripts/lint.sh
