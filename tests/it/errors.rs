@@ -495,6 +495,7 @@ fn limit_of_files() {
 fn no_descriptor_is_free() {
     let mut job = Spec::new("fd_many").arg("20").arg("7").arg("0").start().expect("a start");
     let pid = job.pid().to_string();
+    job.wait_file("full");
     let refused = job.selfckpt(&["checkpoint", pid.as_str()]);
     assert_refused(&refused, 125, &["Too many open files", "ulimit -n"]);
     assert!(job.list_images().is_empty(), "an image");

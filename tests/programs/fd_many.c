@@ -10,14 +10,19 @@
 enum { MOST = 100000 };
 static int fds[MOST];
 
-/* Waits without a free number. */
+/* Waits without a free number, from the moment when the name "full" is there until the round begins. */
 static void full_idle(void)
 {
     static int taken[MOST];
+    char go[32];
     int count = 0;
     while (count < MOST && (taken[count] = dup(fds[0])) >= 0)
         count++;
-    test_idle_sleep();
+    NEED(symlink(".", test_path("full")) == 0 || errno == EEXIST);
+    snprintf(go, sizeof go, "go.%d", test_round);
+    do
+        test_idle_sleep();
+    while (access(test_path(go), F_OK) != 0);
     while (count > 0)
         close(taken[--count]);
 }
