@@ -262,7 +262,7 @@ pub fn look_at_threads(
             notices,
             code::DEBUG_REGISTERS,
             tid.into(),
-            "the debug registers of thread {tid}{} cannot be read ({errno}); watchpoints are not restored",
+            "the debug registers of thread {tid}{} cannot be read ({errno}); watchpoints and restartable sequences that libc has not registered are not restored",
             Bytes(more.as_bytes())
         );
     }

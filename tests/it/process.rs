@@ -1,9 +1,9 @@
 //! What the kernel and /proc know of the process.
 
-use crate::common::{Spec, is_root};
+use crate::common::{Spec, is_root, skipped};
 
 cycles! {
-    rseq, robust_list, clear_tid, attr_process, attr_thread,
+    rseq, rseq_section, robust_list, clear_tid, attr_process, attr_thread,
 }
 
 #[test]
@@ -44,4 +44,36 @@ fn attributes_that_are_not_allowed() {
     for words in ["RLIMIT_CORE was 12345", "cannot be more than 1000 here", "the nice value "] {
         assert!(story.contains(words), "{words}\n{story}");
     }
+}
+
+/// Threads in the middle of restartable sequences, which come back on another processor; registered by glibc, or by the
+/// program in its place.
+#[test]
+fn sequences_on_another_cpu() {
+    let [here, there, ..] = usable_cpus()[..] else { return skipped("needs two processors") };
+    let cpus = [here.to_string(), there.to_string()];
+    for (argument, tunables) in [("", ""), ("own", "glibc.pthread.rseq=0")] {
+        let spec = Spec::new("rseq_section").arg(argument).env("GLIBC_TUNABLES", tunables);
+        let Some(mut job) = spec.prefix(&["taskset", "-c", &cpus[0]]).start() else { return };
+        for generation in 1..=4 {
+            let image = job.checkpoint();
+            job.go(&format!("after checkpoint {generation}"));
+            job.sigkill();
+            job.rewind(job.round() - 1);
+            job.restart_from(&image.path, &["taskset", "-c", &cpus[generation % 2]], &[]);
+            job.go(&format!("after restart {generation}"));
+        }
+        job.end("at the end");
+    }
+}
+
+fn usable_cpus() -> Vec<usize> {
+    // SAFETY: the set is a plain array of bits, of the size that is said.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set), 0);
+        set
+    };
+    // SAFETY: the numbers are within the set.
+    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
