@@ -19,37 +19,41 @@ build_dir=$PWD/build
 root=$build_dir/i386-root
 . scripts/private-apt.sh
 
-# Octave with OpenBLAS, but without what only its window and pictures on a screen need: half of the bytes.
-octave="octave libopenblas0-pthread"
-not_for_octave="libqt5core5a libqt5gui5 libqt5help5 libqt5network5 libqt5printsupport5 libqt5widgets5 libqt5xml5
-libqscintilla2-qt5-15 libglx-mesa0 libfltk1.3 libfltk-gl1.3 texinfo libpetsc-real3.18 fontconfig-config fonts-dejavu-core
-xkb-data libx11-data openssh-client passwd adduser debconf ucf"
+# Octave with OpenBLAS, and ffmpeg, but without what only a window and pictures on a screen need: half of the bytes.
+screenless="octave libopenblas0-pthread ffmpeg"
+not_for_them="libqt5core5a libqt5gui5 libqt5help5 libqt5network5 libqt5printsupport5 libqt5widgets5 libqt5xml5
+libqscintilla2-qt5-15 libglx-mesa0 libgl1-mesa-dri libfltk1.3 libfltk-gl1.3 texinfo libpetsc-real3.18 fontconfig-config
+fonts-dejavu-core xkb-data libx11-data openssh-client passwd adduser debconf ucf"
 
 present=$root/.packages
 mkdir -p "$root"
 touch "$present"
-missing=
-for package in $packages "$@"; do
-    grep -qxF "$package" "$present" || missing="$missing $package"
-done
-grep -qxF octave "$present" || missing_octave=$octave
-[ -n "$missing${missing_octave:-}" ] || exit 0
+# Those of its arguments that are not unpacked yet.
+missing_of() {
+    for package in "$@"; do
+        grep -qxF "$package" "$present" || printf ' %s' "$package"
+    done
+}
+# shellcheck disable=SC2086
+missing=$(missing_of $packages "$@") missing_screenless=$(missing_of $screenless)
+[ -n "$missing$missing_screenless" ] || exit 0
 
-say "unpacking i386 packages into build/i386-root:$missing ${missing_octave:-}"
+say "unpacking i386 packages into build/i386-root:$missing$missing_screenless"
 private_apt_prepare
 # An empty status file: every dependency is fetched, whatever the system has.
 # shellcheck disable=SC2086
 [ -z "$missing" ] || private_apt_fetch i386 "$apt_dir/state/no-status" "$apt_dir/i386" $missing
-if [ -n "${missing_octave:-}" ]; then
+if [ -n "$missing_screenless" ]; then
     # As if these were installed, and libc6, which is left out in any case.
-    for package in $not_for_octave libc6 tzdata perl perl-base; do
+    for package in $not_for_them libc6 tzdata perl perl-base; do
         printf 'Package: %s\nStatus: install ok installed\nArchitecture: i386\nMulti-Arch: foreign\nVersion: 9999\n' "$package"
         printf 'Maintainer: none <none@localhost>\nDescription: not needed\n\n'
-    done >"$apt_dir/state/octave-status"
+    done >"$apt_dir/state/screenless-status"
     # shellcheck disable=SC2086
-    private_apt_fetch i386 "$apt_dir/state/octave-status" "$apt_dir/i386" $octave
+    private_apt_fetch i386 "$apt_dir/state/screenless-status" "$apt_dir/i386" $missing_screenless
 fi
 rm -f "$apt_dir"/i386/libc6_*.deb "$apt_dir"/i386/tzdata_*.deb
 private_apt_unpack "$apt_dir/i386" "$root"
 rm -rf "$apt_dir/i386" "$root/usr/share/doc" "$root/usr/share/man" "$root/usr/share/info" "$root/usr/share/locale"
-printf '%s\n' $missing ${missing_octave:-} >>"$present"
+# shellcheck disable=SC2086
+printf '%s\n' $missing $missing_screenless >>"$present"

@@ -437,6 +437,18 @@ fn x264() {
     program.input("film.y4m", film).only_result("out.264", |all| all).carry();
 }
 
+/// Threads for each input, for the filters and for encoding; sound and picture of different rates meet in one file, whose
+/// head is written again at the end.
+#[test]
+fn ffmpeg() {
+    let picture = ["-f", "lavfi", "-i", "testsrc2=size=352x288:rate=25:duration=12"];
+    let sound = ["-f", "lavfi", "-i", "sine=frequency=440:duration=12"];
+    let codecs = ["-vf", "unsharp,hue=h=n", "-c:v", "libx264", "-threads", "4", "-c:a", "flac"];
+    let repeatable = ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"];
+    let program = Program::new("ffmpeg").args(&["-v", "error", "-nostdin", "-y"]).args(&picture).args(&sound);
+    program.args(&codecs).args(&repeatable).args(&["out.mkv"]).only_result("out.mkv", |all| all).carry();
+}
+
 /// Three threads of OpenBLAS compute with it.
 #[test]
 fn octave() {
