@@ -1,10 +1,7 @@
 //! [SIGNAL] Debug registers, read by a short-lived helper process: only a tracer may see them.
-//!
-//! The helper shares our memory, so that starting it costs no page tables, and sends no signal when
-//! it ends, so that the program never learns of it.
-#![allow(unsafe_code)] // ptrace(2), and a child on a stack of ours.
+#![allow(unsafe_code)] // ptrace(2).
 
-use super::entry;
+use super::helper;
 use crate::sys::{Errno, call, nr, process};
 
 /// dr0 to dr3, dr6, dr7.
@@ -24,7 +21,6 @@ impl DebugRegisters {
     }
 }
 
-const SIGKILL: usize = 9;
 pub const PTRACE_PEEKUSER: u32 = 3;
 pub const PTRACE_POKEUSER: u32 = 6;
 pub const PTRACE_DETACH: u32 = 17;
@@ -55,26 +51,8 @@ pub struct Look {
     pub found: Result<Traced, Errno>,
 }
 
-struct Job {
-    looks: *mut Look,
-    count: usize,
-    parent: u32,
-}
-
 /// Runs in the helper.
-extern "C" fn look_from_outside(job: usize) -> i32 {
-    // SAFETY: `look_once` passes the address of its Job, of a slice that is the helper's alone until
-    // it has ended.
-    let (looks, parent) = unsafe {
-        let job = &*(job as *const Job);
-        (core::slice::from_raw_parts_mut(job.looks, job.count), job.parent)
-    };
-    // A tracer that waits for the first thread of a killed program would keep the others from ending,
-    // and so would wait forever: it must die with the program.
-    let dies = process::prctl(crate::sys::attributes::PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if dies.is_err() || process::getppid() != parent {
-        return 1;
-    }
+fn look_from_outside(looks: &mut [Look]) {
     // All are stopped before the first one is waited for: they stop side by side.
     for look in looks.iter_mut() {
         look.found = seize(look.tid).map(|()| Traced::default());
@@ -84,7 +62,6 @@ extern "C" fn look_from_outside(job: usize) -> i32 {
         // A thread that is gone needs no release.
         let _ = ptrace(PTRACE_DETACH, look.tid, 0, 0);
     }
-    0
 }
 
 fn ptrace(request: u32, target: u32, addr: usize, data: usize) -> Result<usize, Errno> {
@@ -126,34 +103,16 @@ fn read(target: u32) -> Result<Traced, Errno> {
 /// The memory below `stack_top` is writable and unused; the threads stand still.
 pub unsafe fn look_at_threads(stack_top: usize, looks: &mut [Look]) -> Result<(), Errno> {
     // SAFETY: by the contract above.
-    unsafe { look_once(stack_top, looks) }?;
+    unsafe { helper::run(stack_top, &mut || look_from_outside(looks)) }?;
     if looks.iter().any(|look| look.found.is_err_and(|errno| errno == Errno::EPERM)) {
         // Yama refuses a tracer that is no ancestor until the target names it.
         const ANY: usize = usize::MAX;
         if process::prctl(process::PR_SET_PTRACER, ANY, 0, 0, 0).is_ok() {
             // SAFETY: as above.
-            let result = unsafe { look_once(stack_top, looks) };
+            let result = unsafe { helper::run(stack_top, &mut || look_from_outside(looks)) };
             let _ = process::prctl(process::PR_SET_PTRACER, 0, 0, 0, 0);
             return result;
         }
     }
     Ok(())
-}
-
-/// # Safety
-/// As [`look_at_threads`].
-unsafe fn look_once(stack_top: usize, looks: &mut [Look]) -> Result<(), Errno> {
-    let mut job = Job { looks: looks.as_mut_ptr(), count: looks.len(), parent: process::getpid() };
-    // SAFETY: the stack is the caller's promise; `job` and the slice outlive the helper, which is
-    // waited for.
-    let child =
-        unsafe { entry::clone(CLONE_VM | CLONE_UNTRACED, stack_top, look_from_outside, &raw mut job as usize) }?;
-    loop {
-        // SAFETY: no status is asked for.
-        match unsafe { call!(nr::WAIT4, child, 0, WCLONE, 0) } {
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error),
-            Ok(_) => return Ok(()),
-        }
-    }
 }

@@ -13,6 +13,8 @@ pub mod debug_registers;
 #[cfg(target_arch = "x86")]
 pub mod entry;
 #[cfg(target_arch = "x86")]
+pub mod helper;
+#[cfg(target_arch = "x86")]
 pub mod thread_view;
 #[cfg(target_arch = "x86")]
 pub mod tls;

@@ -122,6 +122,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
         files::Tables { fds: scratch.fds, order: scratch.fd_order, ends: scratch.socket_order },
         context.own_fds,
         context.refuse_sockets,
+        scratch.helper_stack_top,
         &mut notices,
         scratch.lines,
         scratch.text,

@@ -14,7 +14,7 @@ use crate::sys::abi::{Iovec, PageRegion, Siginfo};
 use crate::sys::{Errno, process};
 
 pub const STACK: usize = 512 << 10;
-pub const HELPER_STACK: usize = 64 << 10;
+pub const HELPER_STACK: usize = 256 << 10;
 /// The kernel's limit is 65530 mappings (vm.max_map_count) unless somebody raised it.
 pub const MAX_VMAS: usize = 128 << 10;
 pub const MAX_FDS: usize = 128 << 10;

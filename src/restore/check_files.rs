@@ -8,6 +8,7 @@ use crate::format::files::{
 use crate::format::image::{FileEntry, Image};
 use crate::format::kind;
 use zerocopy::FromBytes;
+use zerocopy::little_endian::U32;
 
 pub(super) fn check_files(image: &Image, problems: &mut Problems) {
     for entry in &image.files {
@@ -68,6 +69,8 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
             }
             data_kind::QUEUE_MESSAGE => file == file_kind::QUEUE && item.data.offset.get() < 32_768,
             data_kind::SOCKET_FROM => file == file_kind::SOCKET && item.bytes.len() <= 128,
+            data_kind::SOCKET_RIGHTS => file == file_kind::SOCKET && are_files(&item.bytes, files),
+            data_kind::SOCKET_CREDENTIALS => file == file_kind::SOCKET && item.bytes.len() == 8,
             data_kind::SOCKET_OPTION => file == file_kind::SOCKET && item.bytes.len() <= 16,
             _ => false,
         };
@@ -84,6 +87,11 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
 fn is_target(bytes: &[u8], files: usize) -> bool {
     EpollTarget::read_from_bytes(bytes)
         .is_ok_and(|target| (target.file.get() as usize) < files && target.fd.get() <= i32::MAX as u32)
+}
+
+fn are_files(bytes: &[u8], files: usize) -> bool {
+    <[U32]>::ref_from_bytes(bytes)
+        .is_ok_and(|list| !list.is_empty() && list.iter().all(|file| (file.get() as usize) < files))
 }
 
 fn is_watch(bytes: &[u8], files: usize) -> bool {

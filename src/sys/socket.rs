@@ -94,43 +94,140 @@ pub fn socket(domain: u32, kind: u32, protocol: u32) -> Result<OwnedFd, Errno> {
     unsafe { call!(nr::SOCKET, domain, kind | SOCK_CLOEXEC, protocol) }.map(|fd| OwnedFd(fd as i32))
 }
 
+/// Most descriptors that one message carries (SCM_MAX_FD of the kernel).
+pub const MAX_DESCRIPTORS: usize = 253;
+
+/// Copies of the descriptors that come with a message. They are closed with it.
+pub struct Descriptors {
+    fds: [i32; MAX_DESCRIPTORS],
+    count: usize,
+}
+
+impl Descriptors {
+    pub const fn new() -> Descriptors {
+        Descriptors { fds: [-1; MAX_DESCRIPTORS], count: 0 }
+    }
+
+    pub fn as_slice(&self) -> &[i32] {
+        self.fds.get(..self.count).unwrap_or(&[])
+    }
+
+    fn close_all(&mut self) {
+        for &fd in self.as_slice() {
+            super::fs::close(fd);
+        }
+        self.count = 0;
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        self.close_all();
+    }
+}
+
+/// Who has sent a message, of a socket that wants to know it (SO_PASSCRED).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    pub pid: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
 /// What [`peek`] found.
 pub struct Peeked {
     pub len: usize,
     pub from: Address,
     /// It was longer than the buffer.
     pub cut: bool,
-    /// Descriptors come with it, which stay where they are.
+    /// Descriptors come with it that were not copied.
     pub descriptors: bool,
+    pub credentials: Option<Credentials>,
 }
 
-/// Copies what waits, without taking it out or waiting.
-pub fn peek(fd: i32, out: &mut [u8]) -> Result<Peeked, Errno> {
+const SCM_RIGHTS: u32 = 1;
+const SCM_CREDENTIALS: u32 = 2;
+const SCM_PIDFD: u32 = 4;
+
+/// struct cmsghdr of i386: length with itself, level, type.
+const CMSG_HEAD: usize = 12;
+
+/// Copies what waits, without taking it out or waiting. With `copies` also the descriptors that come with it: they are
+/// this process's until `copies` is dropped or filled anew.
+pub fn peek(fd: i32, out: &mut [u8], copies: Option<&mut Descriptors>) -> Result<Peeked, Errno> {
     const MSG_CTRUNC: u32 = 8;
     const MSG_TRUNC: u32 = 0x20;
+    const MSG_CMSG_CLOEXEC: u32 = 0x4000_0000;
+    const CREDENTIALS: usize = CMSG_HEAD + 12;
     let mut from = Address::NONE;
     let mut iov = [out.as_mut_ptr() as usize, out.len()];
-    // Room for the sender's credentials alone, if they are wanted: what else there is, is told but not given.
-    let mut control = [0u32; 6];
-    let wanted = get_number(fd, SOL_SOCKET, SO_PASSCRED).unwrap_or(0) != 0;
-    let room = if wanted { size_of_val(&control) } else { 0 };
+    let mut control = [0u32; (CREDENTIALS + 2 * CMSG_HEAD + 4 + 4 * MAX_DESCRIPTORS + 200) / 4];
+    // Without room for them descriptors are told but not given. Credentials come first.
+    let room = match copies {
+        Some(_) => size_of_val(&control),
+        None if get_number(fd, SOL_SOCKET, SO_PASSCRED).unwrap_or(0) != 0 => CREDENTIALS,
+        None => 0,
+    };
     // struct msghdr: name, its length, iov, their number, control, its length, flags.
     let mut head = [
         from.bytes.as_mut_ptr() as usize,
         ADDRESS,
         iov.as_mut_ptr() as usize,
         1,
-        if wanted { control.as_mut_ptr() as usize } else { 0 },
+        if room != 0 { control.as_mut_ptr() as usize } else { 0 },
         room,
         0,
     ];
     // SAFETY: all parts of `head` lie in variables of this function, with the lengths that they have.
-    let len = unsafe { call!(nr::RECVMSG, fd, head.as_mut_ptr(), MSG_PEEK | MSG_DONTWAIT) }?;
+    let len = unsafe { call!(nr::RECVMSG, fd, head.as_mut_ptr(), MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) }?;
     // The kernel wrote behind the compiler's back.
-    let head = core::hint::black_box(head);
-    let [_, name_len, _, _, _, _, flags] = head;
+    let (head, control) = (core::hint::black_box(head), core::hint::black_box(control));
+    let [_, name_len, _, _, _, control_len, flags] = head;
     from.len = if name_len > ADDRESS { 0 } else { name_len };
-    Ok(Peeked { len, from, cut: flags as u32 & MSG_TRUNC != 0, descriptors: flags as u32 & MSG_CTRUNC != 0 })
+    let control = control.get(..control_len.min(room) / 4).unwrap_or(&[]);
+    let credentials = read_control(control, copies);
+    let flags = flags as u32;
+    Ok(Peeked { len, from, cut: flags & MSG_TRUNC != 0, descriptors: flags & MSG_CTRUNC != 0, credentials })
+}
+
+/// Copies `out.len()` of the `out.len() + 1` bytes that wait in a stream, and tells how many of them come before the piece
+/// that the last one of all was sent with. The kernel counts whole pieces if one finds no place.
+pub fn peek_all_but_last_piece(fd: i32, out: &mut [u8]) -> Result<usize, Errno> {
+    // Behind the buffer lies what nobody can write to.
+    static NO_PLACE: u8 = 0;
+    let mut iov = [out.as_mut_ptr() as usize, out.len(), &raw const NO_PLACE as usize, 1];
+    let mut head = [0, 0, iov.as_mut_ptr() as usize, 2, 0, 0, 0usize];
+    // SAFETY: as in `peek`; the kernel refuses to write where the process cannot.
+    match unsafe { call!(nr::RECVMSG, fd, head.as_mut_ptr(), MSG_PEEK | MSG_DONTWAIT) } {
+        Err(Errno::EFAULT) => Ok(0),
+        result => result,
+    }
+}
+
+/// Reads what has come beside a message; the descriptors go to `copies`.
+fn read_control(mut control: &[u32], copies: Option<&mut Descriptors>) -> Option<Credentials> {
+    let mut unused = Descriptors::new();
+    let copies = copies.unwrap_or(&mut unused);
+    copies.close_all();
+    let mut credentials = None;
+    while let &[len, level, what, ..] = control {
+        let words = (len as usize).clamp(CMSG_HEAD, control.len() * 4).div_ceil(4);
+        let (message, rest) = control.split_at_checked(words)?;
+        let payload = message.get(CMSG_HEAD / 4..).unwrap_or(&[]);
+        match (level, what, payload) {
+            (SOL_SOCKET, SCM_CREDENTIALS, &[pid, uid, gid]) => credentials = Some(Credentials { pid, uid, gid }),
+            (SOL_SOCKET, SCM_RIGHTS, fds) => {
+                for (place, &fd) in copies.fds.iter_mut().zip(fds) {
+                    *place = fd as i32;
+                }
+                copies.count = fds.len().min(MAX_DESCRIPTORS);
+            }
+            (SOL_SOCKET, SCM_PIDFD, &[fd]) => super::fs::close(fd as i32),
+            _ => {}
+        }
+        control = rest;
+    }
+    credentials
 }
 
 /// Bytes that were sent and that the other side has not read (UNIX) or acknowledged (TCP).

@@ -8,12 +8,14 @@ use crate::{inspect_attributes, inspect_json};
 use selfckpt::catalog::{self, CatalogError, Target};
 use selfckpt::format::files::file_kind;
 use selfckpt::format::header::{FEATURE_NAMES, component_name};
-use selfckpt::format::image::{Fpu, Image, ThreadEntry, VmaEntry};
+use selfckpt::format::image::{FileEntry, Fpu, Image, ThreadEntry, VmaEntry};
 use selfckpt::format::memory::{vma_flag, vma_kind};
 use selfckpt::format::reader::PageData;
 use selfckpt::format::timers::{Timer, clock, notify};
 use selfckpt::format::{REV, kind, notice};
 use selfckpt::settings::signal_name;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs::File;
@@ -484,29 +486,37 @@ fn files(out: &mut String, image: &Image) {
         return;
     }
     out.push_str("\nfiles:\n");
+    let mut first_fds = HashMap::new();
     for fd in &image.fds {
         let Some(entry) = image.files.get(fd.file.get() as usize) else { continue };
-        let f = &entry.file;
         let mut more = String::new();
-        if f.kind.get() == file_kind::REGULAR {
-            let _ = write!(more, " at {} of {}", f.pos, f.size);
-        }
         if fd.flags.get() & 1 != 0 {
             more.push_str(" close-on-exec");
         }
-        let shared = image.fds.iter().find(|other| other.file.get() == fd.file.get());
-        if let Some(first) = shared.filter(|first| first.fd.get() < fd.fd.get()) {
-            let _ = write!(more, " same as {}", first.fd);
+        match first_fds.entry(fd.file.get()) {
+            Entry::Occupied(first) => more.push_str(&format!(" same as {}", first.get())),
+            Entry::Vacant(place) => drop(place.insert(fd.fd.get())),
         }
-        let _ = writeln!(
-            out,
-            "  {:>3} {:<10} {} {}{more}",
-            fd.fd.get(),
-            file_kind::name(f.kind.get()),
-            Path::new(OsStr::new(&decode::text(&entry.path))).display(),
-            decode::open_flags(f.flags.get())
-        );
+        file(out, &fd.fd.to_string(), entry, &more);
     }
+    for entry in image.files.iter().filter(|entry| !first_fds.contains_key(&entry.file.id.get())) {
+        file(out, "-", entry, " in a message that waits");
+    }
+}
+
+fn file(out: &mut String, number: &str, entry: &FileEntry, more: &str) {
+    let f = &entry.file;
+    let place = match f.kind.get() {
+        file_kind::REGULAR => format!(" at {} of {}", f.pos, f.size),
+        _ => String::new(),
+    };
+    let _ = writeln!(
+        out,
+        "  {number:>3} {:<10} {} {}{place}{more}",
+        file_kind::name(f.kind.get()),
+        Path::new(OsStr::new(&decode::text(&entry.path))).display(),
+        decode::open_flags(f.flags.get())
+    );
 }
 
 fn signals(out: &mut String, image: &Image) {

@@ -20,7 +20,7 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
         b"anon_inode:[signalfd]" => Some(file_kind::SIGNALFD),
         b"anon_inode:[eventpoll]" => Some(file_kind::EPOLL),
         b"anon_inode:inotify" | b"inotify" if all_watches_are_open(subject) => Some(file_kind::INOTIFY),
-        b"anon_inode:[pidfd]" if is_own_pidfd(subject.slot.fd) => Some(file_kind::PIDFD),
+        b"anon_inode:[pidfd]" if is_own_pidfd(subject) => Some(file_kind::PIDFD),
         _ => None,
     }
 }
@@ -30,10 +30,10 @@ fn fdinfo(fd: i32, buf: &mut [u8]) -> Result<&[u8], Errno> {
     fs::read_file(path.as_bytes(), buf)
 }
 
-fn is_own_pidfd(fd: i32) -> bool {
+fn is_own_pidfd(subject: &Subject<'_>) -> bool {
     let mut buf = [0u8; 512];
-    let pid = fdinfo(fd, &mut buf).ok().and_then(|text| field(text, b"Pid")).and_then(parse_dec);
-    pid == Some(u64::from(process::getpid()))
+    let pid = fdinfo(subject.slot.fd, &mut buf).ok().and_then(|text| field(text, b"Pid")).and_then(parse_dec);
+    pid == Some(u64::from(subject.table.program.pid))
 }
 
 pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! [SIGNAL] Locks and leases on files, as /proc/thread-self/fdinfo tells them.
 
-use super::{Saver, Subject, notice};
+use super::{Program, Saver, Subject, notice};
 use crate::capture::failure::Failure;
 use crate::format::files::{Lock, data_kind, file_kind, lock};
 use crate::format::notice::code;
@@ -17,7 +17,10 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
         return Ok(());
     }
     let fd = subject.slot.fd;
-    let path: Text<40> = text!("/proc/thread-self/fdinfo/{fd}\0");
+    // POSIX locks are told to the program's own thread alone. One in flight has none; the others are told to anybody.
+    let own = subject.table.is_own(subject.slot);
+    let proc = if own { subject.table.program.proc } else { Program::this().proc };
+    let path: Text<80> = text!("{}/fdinfo/{fd}\0", Bytes(proc.as_bytes()));
     let buf = core::mem::take(&mut saver.buf);
     let text = fs::read_file(path.as_bytes(), buf).unwrap_or(&[]);
     let mut result = Ok(());

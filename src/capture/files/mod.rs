@@ -15,6 +15,7 @@
 
 mod device;
 mod event;
+mod in_flight;
 mod lock;
 mod mqueue;
 mod owner;
@@ -42,9 +43,26 @@ pub use regular::find_link;
 
 pub type Path = Text<4100>;
 
-/// All descriptors of the program, in two orders.
+/// The program, as seen by whoever writes the table: the thread that takes the checkpoint, or a helper of it.
+#[derive(Clone, Copy)]
+pub struct Program {
+    pub pid: u32,
+    /// Directory of that thread in /proc, without NUL.
+    pub proc: Text<40>,
+}
+
+impl Program {
+    fn this() -> Program {
+        Program { pid: process::getpid(), proc: text!("/proc/thread-self") }
+    }
+}
+
+/// All descriptors of the program, in two orders; behind them those in flight.
 #[derive(Clone, Copy)]
 pub struct Table<'a> {
+    program: Program,
+    /// So many descriptors are the program's.
+    own: usize,
     /// By number.
     slots: &'a [FdSlot],
     /// Places in `slots`, by device and inode.
@@ -54,6 +72,20 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
+    /// Whether the program itself has a descriptor of this description, none but messages that wait.
+    pub fn is_own(&self, slot: &FdSlot) -> bool {
+        // Those in flight have the highest numbers.
+        self.own.checked_sub(1).and_then(|last| self.slots.get(last)).is_some_and(|last| slot.fd <= last.fd)
+    }
+
+    /// The FILE of a descriptor that is none of the table's.
+    pub fn file_of(&self, fd: i32) -> Option<u32> {
+        let stat = fs::fstat(fd).ok()?;
+        let this = process::getpid();
+        let mut same = self.of_object(stat.dev(), stat.ino).filter(|slot| slot.first);
+        same.find(|slot| fs::kcmp_file(this, fd, slot.fd).is_ok_and(|order| order.is_eq())).map(|slot| slot.file)
+    }
+
     /// The descriptor with this number.
     pub fn by_fd(&self, fd: i32) -> Option<&'a FdSlot> {
         self.slots.binary_search_by_key(&fd, |slot| slot.fd).ok().and_then(|at| self.slots.get(at))
@@ -108,6 +140,8 @@ pub struct Saver<'a, 's, 'n> {
     pub notices: &'a mut Notices<'n>,
     /// A connection to another process is a failure.
     pub refuse_sockets: bool,
+    /// Whether descriptors that come with messages are in the table.
+    pub in_flight: bool,
     /// For what is read. A family leaves nothing in it.
     pub buf: &'a mut [u8],
 }
@@ -145,35 +179,66 @@ pub struct Tables<'a> {
 
 /// Reads the descriptor table and writes it.
 ///
-/// `own` are the library's descriptors, which are not the program's. Returns how many there are in `fds`.
+/// `own` are the library's descriptors, which are not the program's; `helper_stack_top` ends memory for a helper's stack.
+/// Returns how many there are in `fds`.
+#[allow(clippy::too_many_arguments)]
 pub fn capture_files(
     stream: &mut Stream<'_>,
-    tables: Tables<'_>,
+    mut tables: Tables<'_>,
     own: &[i32],
     refuse_sockets: bool,
+    helper_stack_top: usize,
     notices: &mut Notices<'_>,
     buf: &mut [u8],
     large_buf: &mut [u8],
 ) -> Result<usize, Failure> {
-    let Tables { fds, order, ends } = tables;
-    let count = list_fds(fds, own, buf)?;
-    let fds = fds.get_mut(..count).unwrap_or(&mut []);
+    let count = list_fds(tables.fds, own, buf)?;
+    let fds = tables.fds.get_mut(..count).unwrap_or(&mut []);
     // Numbers come in any order from a large table; records are ordered.
     fds.sort_unstable_by_key(|slot| slot.fd);
     for slot in fds.iter_mut() {
         look_at(slot)?;
     }
+    let any = in_flight::are_any(fds);
+    let mut saver = Saver { stream, notices, refuse_sockets, in_flight: false, buf: large_buf };
+    if any {
+        let mut result = None;
+        let helped = in_flight::beside(helper_stack_top, &mut |program| {
+            saver.in_flight = true;
+            let all = in_flight::collect(tables.fds, count, saver.buf);
+            result = Some(write_table(&mut saver, &mut tables, program, count, all));
+        });
+        match (result, helped) {
+            (Some(result), _) => return result.map(|()| count),
+            // Half a table may be in the image.
+            (None, Err(errno)) if saver.in_flight => return Err(fail!(errno, "cannot save the open files")),
+            // There is no helper: what it would have done is lost, and noted with each message.
+            (None, _) => {}
+        }
+    }
+    write_table(&mut saver, &mut tables, Program::this(), count, count).map(|()| count)
+}
+
+/// Writes the table of `all` descriptors, of which the first `own` ones are the program's.
+fn write_table(
+    saver: &mut Saver<'_, '_, '_>,
+    tables: &mut Tables<'_>,
+    program: Program,
+    own: usize,
+    all: usize,
+) -> Result<(), Failure> {
+    let fds = tables.fds.get_mut(..all).unwrap_or(&mut []);
     let files = find_sharing(fds);
-    let sockets = socket::find_ends(fds, ends, large_buf);
+    let sockets = socket::find_ends(fds, tables.ends, saver.buf);
     let fds = &*fds;
-    let order = order.get_mut(..count).unwrap_or(&mut []);
+    let order = tables.order.get_mut(..all).unwrap_or(&mut []);
     for (place, number) in order.iter_mut().zip(0..) {
         *place = number;
     }
     order.sort_unstable_by_key(|&at| fds.get(at as usize).map_or((0, 0, 0), |slot| (slot.dev, slot.ino, slot.fd)));
-    let table = Table { slots: fds, by_object: order, by_end: ends.get(..sockets).unwrap_or(&[]) };
-    write_files(&mut Saver { stream, notices, refuse_sockets, buf: large_buf }, table, files)?;
-    for slot in fds {
+    let by_end = tables.ends.get(..sockets).unwrap_or(&[]);
+    write_files(saver, Table { program, own, slots: fds, by_object: order, by_end }, files)?;
+    for slot in fds.get(..own).unwrap_or(&[]) {
         let cloexec = fs::fcntl(slot.fd, fs::F_GETFD, 0).unwrap_or(0) as u32 & 1;
         let fd = Fd {
             fd: U32::new(slot.fd as u32),
@@ -181,9 +246,9 @@ pub fn capture_files(
             flags: U32::new(cloexec),
             reserved: U32::new(0),
         };
-        stream.record(kind::FD, 0, &fd, &[])?;
+        saver.stream.record(kind::FD, 0, &fd, &[])?;
     }
-    Ok(count)
+    Ok(())
 }
 
 fn list_fds(fds: &mut [FdSlot], own: &[i32], buf: &mut [u8]) -> Result<usize, Failure> {

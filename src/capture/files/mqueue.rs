@@ -83,7 +83,7 @@ fn why_not(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, attributes: Att
     let fd = subject.slot.fd;
     let (reader, writer) = ends(subject);
     let told = reader.and_then(notified);
-    if told == Some(process::getpid()) {
+    if told == Some(subject.table.program.pid) {
         notice!(
             saver.notices,
             code::STATE_NOT_SAVED,
@@ -133,13 +133,14 @@ fn notified(reader: i32) -> Option<u32> {
 fn is_open_elsewhere(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> bool {
     let Ok(proc_dir) = fs::open(b"/proc\0", fs::O_RDONLY | fs::O_DIRECTORY | fs::O_CLOEXEC, 0) else { return false };
     let proc_dir = fs::OwnedFd(proc_dir);
-    let own = process::getpid();
+    // Its helper, if there is one, has what the program has.
+    let own = [subject.table.program.pid, process::getpid()];
     let buf = core::mem::take(&mut saver.buf);
     let (pids, fds) = buf.split_at_mut(buf.len() / 2);
     let mut found = false;
     let listed: Result<(), Errno> = fs::for_each_name(proc_dir.0, pids, |name| {
         match parse_dec(name) {
-            Some(pid) if !found && pid != u64::from(own) => found = has_queue(pid as u32, fds, subject),
+            Some(pid) if !found && !own.contains(&(pid as u32)) => found = has_queue(pid as u32, fds, subject),
             _ => {}
         }
         Ok(())

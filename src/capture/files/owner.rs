@@ -16,7 +16,8 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
     let ([what, mut id], Ok(signal)) = (fs::owner(fd).unwrap_or_default(), fs::fcntl(fd, fs::F_GETSIG, 0)) else {
         return Ok(());
     };
-    if id != 0 && !is_ours(what, id) {
+    let program = subject.table.program.pid;
+    if id != 0 && !is_ours(program, what, id) {
         // What is shared with other processes may have been set by them.
         if !matches!(kind, file_kind::TERMINAL | file_kind::STREAM) {
             let whose = ["thread", "process", "process group"].get(what as usize).unwrap_or(&"process");
@@ -38,11 +39,11 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
 }
 
 /// The process itself, one of its threads, its group.
-fn is_ours(what: u32, id: u32) -> bool {
+fn is_ours(program: u32, what: u32, id: u32) -> bool {
     match what {
         // SAFETY: signal 0 only asks whether the process has such a thread.
-        owner::THREAD => unsafe { call!(nr::TGKILL, process::getpid(), id, 0) }.is_ok(),
-        owner::PROCESS => id == process::getpid(),
+        owner::THREAD => unsafe { call!(nr::TGKILL, program, id, 0) }.is_ok(),
+        owner::PROCESS => id == program,
         owner::GROUP => id == process::getpgrp(),
         _ => false,
     }

@@ -6,36 +6,75 @@ use crate::capture::failure::{Failure, fail};
 use crate::capture::notices::notice;
 use crate::format::files::data_kind;
 use crate::format::notice::code;
-use crate::sys::socket::{self, AF_UNIX, Peeked, SOCK_SEQPACKET, SOL_SOCKET};
+use crate::sys::socket::{self, AF_UNIX, Credentials, Descriptors, Peeked, SOCK_SEQPACKET, SOL_SOCKET};
 use crate::sys::{Errno, fs, process};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U32;
 
 /// More messages than any queue holds: a bound for the loop.
-const MAX_MESSAGES: u32 = 1 << 20;
+pub(super) const MAX_MESSAGES: u32 = 1 << 20;
 
-/// Each peek shows what comes after the last one, while `peek_all` runs. The program's own setting is put back.
-fn with_moving_peek(
-    saver: &mut Saver<'_, '_, '_>,
-    fd: i32,
-    peek_all: &mut dyn FnMut(&mut Saver<'_, '_, '_>, bool) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+/// Each peek shows what comes after the last one, while `peek_all` runs; it is told whether that is so. The program's own
+/// setting is put back.
+pub(super) fn with_moving_peek<T>(fd: i32, peek_all: &mut dyn FnMut(bool) -> T) -> T {
     let before = socket::get_number(fd, SOL_SOCKET, socket::SO_PEEK_OFF).unwrap_or(u32::MAX);
-    let moves = socket::set_number(fd, SOL_SOCKET, socket::SO_PEEK_OFF, 0).is_ok();
-    let result = peek_all(saver, moves);
+    let moves = peek_from(fd, 0).is_ok();
+    let result = peek_all(moves);
     if moves {
-        let _ = socket::set_number(fd, SOL_SOCKET, socket::SO_PEEK_OFF, before);
+        let _ = peek_from(fd, before);
     }
     result
 }
 
-fn note_descriptors(saver: &mut Saver<'_, '_, '_>, fd: i32, peeked: &Peeked) {
-    if peeked.descriptors {
+fn peek_from(fd: i32, offset: u32) -> Result<(), Errno> {
+    socket::set_number(fd, SOL_SOCKET, socket::SO_PEEK_OFF, offset)
+}
+
+/// Peeks into the buffer: also at the descriptors that come with the message, where the table has them.
+fn peek(saver: &mut Saver<'_, '_, '_>, fd: i32, room: usize, copies: &mut Descriptors) -> Result<Peeked, Errno> {
+    let copies = if saver.in_flight { Some(copies) } else { None };
+    socket::peek(fd, saver.buf.get_mut(..room).unwrap_or(&mut []), copies)
+}
+
+/// Writes what comes beside the message that follows.
+fn save_beside(
+    saver: &mut Saver<'_, '_, '_>,
+    subject: &Subject<'_>,
+    peeked: &Peeked,
+    copies: &Descriptors,
+) -> Result<(), Failure> {
+    let (fd, file, table) = (subject.slot.fd, subject.slot.file, subject.table);
+    if let Some(Credentials { pid, uid, gid }) = peeked.credentials.filter(|credentials| credentials.pid != 0) {
+        if pid != table.program.pid {
+            notice!(
+                saver.notices,
+                code::STATE_NOT_SAVED,
+                fd as u64,
+                "a message that waits in fd {fd} was sent by process {pid}; after a restart it comes from the program itself"
+            );
+        }
+        saver.data(file, data_kind::SOCKET_CREDENTIALS, 0, [U32::new(uid), U32::new(gid)].as_bytes())?;
+    }
+    let mut files = [U32::new(0); socket::MAX_DESCRIPTORS];
+    let mut known = !peeked.descriptors;
+    for (place, &copy) in files.iter_mut().zip(copies.as_slice()) {
+        match table.file_of(copy) {
+            Some(file) => *place = U32::new(file),
+            None => known = false,
+        }
+    }
+    let files = files.get(..copies.as_slice().len()).unwrap_or(&[]);
+    if !known {
         notice!(
             saver.notices,
             code::STATE_NOT_SAVED,
             fd as u64,
             "the descriptors that come with a message that waits in fd {fd} are not saved"
         );
+    } else if !files.is_empty() {
+        saver.data(file, data_kind::SOCKET_RIGHTS, 0, files.as_bytes())?;
     }
+    Ok(())
 }
 
 /// Messages that wait in a datagram or packet socket, with their bounds and senders.
@@ -62,9 +101,11 @@ pub fn save_messages(
         }
         return Ok(());
     }
-    with_moving_peek(saver, fd, &mut |saver, moves| {
+    with_moving_peek(fd, &mut |moves| {
+        let mut copies = Descriptors::new();
         for _ in 0..if moves { MAX_MESSAGES } else { 1 } {
-            let peeked = match socket::peek(fd, saver.buf) {
+            let room = saver.buf.len();
+            let peeked = match peek(saver, fd, room, &mut copies) {
                 Ok(peeked) => peeked,
                 // The last one; for a packet socket without a connection: never one.
                 Err(Errno::EAGAIN) => return Ok(()),
@@ -72,13 +113,13 @@ pub fn save_messages(
                 Err(errno) => return Err(fail!(errno, "cannot save the messages that wait in socket fd {fd}")),
             };
             // The end of the connection looks like a message without bytes.
-            if kind == SOCK_SEQPACKET && peeked.len == 0 && polled & super::socket::POLLRDHUP != 0 {
+            let ended = kind == SOCK_SEQPACKET && polled & super::socket::POLLRDHUP != 0;
+            if ended && peeked.len == 0 && copies.as_slice().is_empty() {
                 return Ok(());
             }
             if peeked.cut {
                 return Err(fail!(Errno::ENOMEM, "a message that waits in socket fd {fd} is too long"));
             }
-            note_descriptors(saver, fd, &peeked);
             if domain != AF_UNIX && subject.table.of_end(datagram_end(&peeked.from)).is_none() {
                 notice!(
                     saver.notices,
@@ -92,6 +133,7 @@ pub fn save_messages(
             if peeked.from.len > 2 {
                 saver.data(subject.slot.file, data_kind::SOCKET_FROM, 0, peeked.from.as_bytes())?;
             }
+            save_beside(saver, subject, &peeked, &copies)?;
             saver.data_in_buf(subject.slot.file, data_kind::SOCKET_BYTES, 0, peeked.len)?;
         }
         Ok(())
@@ -105,7 +147,7 @@ pub fn save_bytes(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Resul
     if waiting == 0 {
         return Ok(());
     }
-    with_moving_peek(saver, fd, &mut |saver, moves| copy_bytes(saver, subject, waiting, moves))
+    with_moving_peek(fd, &mut |moves| copy_bytes(saver, subject, waiting, moves))
 }
 
 fn copy_bytes(
@@ -119,17 +161,35 @@ fn copy_bytes(
     if !moves && waiting > saver.buf.len() {
         return Err(failed(Errno::ENOMEM));
     }
+    let mut copies = Descriptors::new();
     let mut done = 0;
     while done < waiting {
-        let room = saver.buf.len().min(waiting - done);
-        let peeked = socket::peek(fd, saver.buf.get_mut(..room).unwrap_or(&mut [])).map_err(failed)?;
-        note_descriptors(saver, fd, &peeked);
+        // With room for more the end of what was peeked is not that of the room.
+        let room = saver.buf.len().min(waiting - done + 1);
+        let mut peeked = peek(saver, fd, room, &mut copies).map_err(failed)?;
         let n = peeked.len;
         if n == 0 || (!moves && n < waiting) {
             return Err(failed(Errno::EIO));
         }
-        saver.data_in_buf(subject.slot.file, data_kind::SOCKET_BYTES, done as u64, n)?;
-        done += n;
+        if !copies.as_slice().is_empty() {
+            // A peek ends behind the first message with descriptors: that is the last piece, unless the room was too
+            // small. What was sent before is saved by itself, without them.
+            peek_from(fd, done as u32).map_err(failed)?;
+            let last = saver.buf.get_mut(..n - 1).unwrap_or(&mut []);
+            let before = socket::peek_all_but_last_piece(fd, last).map_err(failed)?;
+            match before {
+                0 if n == room => return Err(failed(Errno::ENOMEM)),
+                0 => {}
+                _ => {
+                    copies = Descriptors::new();
+                    peeked = Peeked { len: before, descriptors: false, ..peeked };
+                }
+            }
+            peek_from(fd, (done + peeked.len) as u32).map_err(failed)?;
+        }
+        save_beside(saver, subject, &peeked, &copies)?;
+        saver.data_in_buf(subject.slot.file, data_kind::SOCKET_BYTES, done as u64, peeked.len)?;
+        done += peeked.len;
     }
     Ok(())
 }

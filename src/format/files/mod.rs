@@ -81,6 +81,10 @@ pub mod data_kind {
     pub const SOCKET_BYTES: u32 = 301;
     /// Who has sent the message that follows: a sockaddr.
     pub const SOCKET_FROM: u32 = 303;
+    /// Descriptors that come with the message that follows: a u32 [`super::File::id`] for each.
+    pub const SOCKET_RIGHTS: u32 = 304;
+    /// User and group of who has sent the message or the bytes that follow, u32 each.
+    pub const SOCKET_CREDENTIALS: u32 = 305;
     /// A [`super::Pty`], with the master's FILE.
     pub const PTY: u32 = 310;
     /// Bytes that wait to be read from the master, and from the slave; both with the master's FILE.
@@ -112,6 +116,8 @@ pub mod data_kind {
             SOCKET_BYTES => "socket-bytes",
             SOCKET_OPTION => "socket-option",
             SOCKET_FROM => "socket-from",
+            SOCKET_RIGHTS => "socket-rights",
+            SOCKET_CREDENTIALS => "socket-credentials",
             PTY => "pty",
             PTY_OUTPUT => "pty-output",
             PTY_INPUT => "pty-input",

@@ -18,6 +18,7 @@ mod device;
 mod event;
 mod limit;
 mod lock;
+mod message;
 mod mqueue;
 mod nameless;
 mod owner;
@@ -91,6 +92,9 @@ impl Subject<'_> {
 
     /// Its descriptors, for messages.
     fn fds(&self) -> String {
+        if self.users.is_empty() {
+            return "in a message that waits".to_string();
+        }
         self.users.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     }
 }
@@ -118,6 +122,8 @@ pub struct Files {
     queues: HashMap<(u64, u64), mqueue::Queue>,
     /// Ends of connections and terminals within the process, by FILE id, until they are asked for.
     made: HashMap<u32, RawFd>,
+    /// By FILE id: ends of peers that have gone, which still have descriptors to send.
+    gone: HashMap<u32, raw::OwnedFd>,
 }
 
 fn shown(path: &[u8]) -> String {
@@ -152,6 +158,7 @@ impl Files {
             names: HashMap::new(),
             queues: HashMap::new(),
             made: HashMap::new(),
+            gone: HashMap::new(),
         };
         if image.runtime.lock_fd.get() as RawFd >= files.floor {
             files.floor = image.runtime.lock_fd.get() as RawFd + 1;

@@ -2,12 +2,13 @@
 //! with what waited in them; a connection to elsewhere comes back as one that its peer has reset.
 #![allow(unsafe_code)] // socket(2) and its relatives.
 
+use super::message::{fill, fill_and_end, has_rights};
 use super::{Files, Subject};
 use crate::format::files::{Socket, data_kind, socket_end, socket_role};
 use crate::format::image::{FileEntry, Image};
 use crate::restore::check_files::socket_of;
+use crate::sys::fs as raw;
 use crate::sys::socket::{self as raw_socket, AF_INET, AF_UNIX, SOL_SOCKET};
-use crate::sys::{Errno, fs as raw};
 use std::collections::HashSet;
 use std::io::Error;
 use std::os::fd::RawFd;
@@ -107,7 +108,7 @@ impl Files {
     /// Connections within the process are made before anything listens: a listening TCP socket would not let another
     /// one have its port.
     pub(super) fn connect_pairs(&mut self, image: &Image, warn: &mut dyn FnMut(String)) -> Result<(), String> {
-        self.connect_unix(image)?;
+        self.connect_unix(image, warn)?;
         // Ports on which something listens: the accepted end has the listening socket's.
         let listening: HashSet<[u8; 2]> = image
             .files
@@ -136,26 +137,28 @@ impl Files {
             } else {
                 connect_tcp(&socket, &peer, warn).map_err(failed)?
             };
-            self.add_pair(image, [id, other], [one, two])?;
+            self.add_pair(image, [id, other], [one, two], warn)?;
         }
         Ok(())
     }
 
     /// Both ends of a connection, with what waited in them.
-    pub(super) fn add_pair(&mut self, image: &Image, ids: [u32; 2], ends: [Owned; 2]) -> Result<(), String> {
+    pub(super) fn add_pair(
+        &mut self,
+        image: &Image,
+        ids: [u32; 2],
+        ends: [Owned; 2],
+        warn: &mut dyn FnMut(String),
+    ) -> Result<(), String> {
         let [one, two] = &ends;
         for (id, end) in ids.into_iter().zip(&ends) {
             set_buffers(end.0, &image.files[id as usize]);
         }
-        for (id, from) in [(ids[0], two), (ids[1], one)] {
-            fill(from.0, &image.files[id as usize])
-                .map_err(|why| format!("what waited in FILE {id} cannot be put back: {why}"))?;
-        }
-        for (id, end) in ids.into_iter().zip(&ends) {
-            let ended = socket_of(&image.files[id as usize]).map_or(0, |socket| socket.ended.get());
-            if ended & socket_end::SENT != 0 {
-                // SAFETY: takes numbers. One that is shut down already is as it should be.
-                unsafe { libc::shutdown(end.0, libc::SHUT_WR) };
+        let [first, second] = ids.map(|id| &image.files[id as usize]);
+        for (from, entries) in [(two, [first, second]), (one, [second, first])] {
+            // What comes with descriptors waits for those.
+            if !has_rights(entries[0]) {
+                fill_and_end(from.0, entries, &[], warn)?;
             }
         }
         for (id, end) in ids.into_iter().zip(&ends) {
@@ -172,7 +175,7 @@ impl Files {
             Some(fd) => fd,
             None => {
                 let made = match socket.role.get() {
-                    socket_role::LOST => lost(&socket, entry),
+                    socket_role::LOST => self.lost(&socket, entry, warn),
                     _ if socket.domain.get() == AF_UNIX => self.unix_single(subject.image, &socket),
                     _ => single(&socket, entry, warn),
                 };
@@ -193,6 +196,59 @@ impl Files {
             ));
         }
         Ok(fd)
+    }
+
+    /// A connection whose peer has gone: what it had sent can be read, then comes the reset, or the end if it had ended
+    /// in order.
+    fn lost(&mut self, socket: &Socket, entry: &FileEntry, warn: &mut dyn FnMut(String)) -> Result<Owned, String> {
+        if socket.domain.get() == AF_UNIX {
+            let [kept, gone] = pair(socket.kind.get())?;
+            let late = has_rights(entry);
+            if !late {
+                fill(gone.0, entry, &[], warn)?;
+            }
+            if socket.ended.get() & socket_end::RESET != 0 {
+                // An end that goes with something unread resets the other one.
+                raw_socket::send(kept.0, &[0])
+                    .map_err(|errno| format!("cannot stand for a lost connection: {errno}"))?;
+            }
+            if late {
+                self.gone.insert(entry.file.id.get(), raw::OwnedFd(self.above(gone.0)?));
+            }
+            return Ok(kept);
+        }
+        let mut loopback = [0u8; 28];
+        loopback[0] = socket.domain.get() as u8;
+        let address = match socket.domain.get() {
+            AF_INET => {
+                loopback[4..8].copy_from_slice(&[127, 0, 0, 1]);
+                &loopback[..16]
+            }
+            _ => {
+                loopback[23] = 1;
+                &loopback[..]
+            }
+        };
+        let listener = make(socket)?;
+        bind(listener.0, address).and_then(|()| listen(listener.0, 1)).map_err(|why| format!("no loopback: {why}"))?;
+        let bound = raw_socket::name(listener.0).map_err(|errno| format!("no loopback: {errno}"))?;
+        let kept = make(socket)?;
+        connect(kept.0, bound.as_bytes()).map_err(|why| format!("cannot stand for a lost connection: {why}"))?;
+        let gone = accept(listener.0)?;
+        fill(gone.0, entry, &[], warn)?;
+        if socket.ended.get() & socket_end::SENT != 0 {
+            // SAFETY: takes numbers.
+            unsafe { libc::shutdown(kept.0, libc::SHUT_WR) };
+        }
+        if socket.ended.get() & socket_end::RECEIVED != 0 {
+            // SAFETY: takes numbers.
+            unsafe { libc::shutdown(gone.0, libc::SHUT_WR) };
+        }
+        if socket.ended.get() & socket_end::RESET != 0 {
+            // Closing without lingering sends a reset.
+            let _ = raw_socket::set_option(gone.0, SOL_SOCKET, SO_LINGER, &[1, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        Ok(kept)
     }
 }
 
@@ -266,52 +322,6 @@ fn single(socket: &Socket, entry: &FileEntry, warn: &mut dyn FnMut(String)) -> R
     Ok(fd)
 }
 
-/// A connection whose peer has gone: what it had sent can be read, then comes the reset, or the end if it had ended
-/// in order.
-fn lost(socket: &Socket, entry: &FileEntry) -> Result<Owned, String> {
-    if socket.domain.get() == AF_UNIX {
-        let [kept, gone] = pair(socket.kind.get())?;
-        fill(gone.0, entry)?;
-        if socket.ended.get() & socket_end::RESET != 0 {
-            // An end that goes with something unread resets the other one.
-            raw_socket::send(kept.0, &[0]).map_err(|errno| format!("cannot stand for a lost connection: {errno}"))?;
-        }
-        return Ok(kept);
-    }
-    let mut loopback = [0u8; 28];
-    loopback[0] = socket.domain.get() as u8;
-    let address = match socket.domain.get() {
-        AF_INET => {
-            loopback[4..8].copy_from_slice(&[127, 0, 0, 1]);
-            &loopback[..16]
-        }
-        _ => {
-            loopback[23] = 1;
-            &loopback[..]
-        }
-    };
-    let listener = make(socket)?;
-    bind(listener.0, address).and_then(|()| listen(listener.0, 1)).map_err(|why| format!("no loopback: {why}"))?;
-    let bound = raw_socket::name(listener.0).map_err(|errno| format!("no loopback: {errno}"))?;
-    let kept = make(socket)?;
-    connect(kept.0, bound.as_bytes()).map_err(|why| format!("cannot stand for a lost connection: {why}"))?;
-    let gone = accept(listener.0)?;
-    fill(gone.0, entry)?;
-    if socket.ended.get() & socket_end::SENT != 0 {
-        // SAFETY: takes numbers.
-        unsafe { libc::shutdown(kept.0, libc::SHUT_WR) };
-    }
-    if socket.ended.get() & socket_end::RECEIVED != 0 {
-        // SAFETY: takes numbers.
-        unsafe { libc::shutdown(gone.0, libc::SHUT_WR) };
-    }
-    if socket.ended.get() & socket_end::RESET != 0 {
-        // Closing without lingering sends a reset.
-        let _ = raw_socket::set_option(gone.0, SOL_SOCKET, SO_LINGER, &[1, 0, 0, 0, 0, 0, 0, 0]);
-    }
-    Ok(kept)
-}
-
 /// Client and server end of a connection with the names that they had.
 fn connect_tcp(client: &Socket, server: &Socket, warn: &mut dyn FnMut(String)) -> Result<[Owned; 2], String> {
     let listener = make(server)?;
@@ -329,25 +339,6 @@ fn connect_tcp(client: &Socket, server: &Socket, warn: &mut dyn FnMut(String)) -
     connect(from.0, peer_name_of(client))?;
     let to = accept(listener.0)?;
     Ok([from, to])
-}
-
-/// Sends what waited in `entry` from its other end; nothing may have to wait.
-pub(super) fn fill(from: RawFd, entry: &FileEntry) -> Result<(), String> {
-    let stream = socket_of(entry).is_some_and(|socket| socket.kind.get() == raw_socket::SOCK_STREAM);
-    for item in entry.data.iter().filter(|item| item.data.what.get() == data_kind::SOCKET_BYTES) {
-        let mut rest = item.bytes.as_slice();
-        loop {
-            let n = raw_socket::send(from, rest).map_err(|errno| match errno {
-                Errno::EAGAIN => format!("{} bytes do not fit", rest.len()),
-                other => other.to_string(),
-            })?;
-            rest = &rest[n..];
-            if rest.is_empty() || !stream {
-                break;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Sizes of buffers that the program had chosen: what waited may need them. The kernel doubles what it is asked for.

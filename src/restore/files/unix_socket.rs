@@ -1,9 +1,9 @@
 //! [NORMAL] UNIX sockets with names, and messages that wait in datagram sockets.
-#![allow(unsafe_code)] // sendto(2), socketpair(2).
 
 use super::Files;
+use super::message::{messages, send};
 use super::socket::{Owned, accept, bind, connect, listen, make, name_of, pair, peer_name_of, shown};
-use crate::format::files::{Socket, data_kind, socket_end, socket_role};
+use crate::format::files::{Socket, socket_end, socket_role};
 use crate::format::image::{FileEntry, Image};
 use crate::restore::check_files::socket_of;
 use crate::sys::fs as raw;
@@ -65,7 +65,7 @@ fn bind_unix(fd: RawFd, socket: &Socket) -> Result<(), String> {
 
 impl Files {
     /// Makes the UNIX sockets that listen, and the pairs.
-    pub(super) fn connect_unix(&mut self, image: &Image) -> Result<(), String> {
+    pub(super) fn connect_unix(&mut self, image: &Image, warn: &mut dyn FnMut(String)) -> Result<(), String> {
         in_its_directory(image, || {
             // Accepted ends have the name of the socket that has accepted them; it comes last, to keep it.
             let mut servers: HashMap<Vec<u8>, Vec<[u32; 2]>> = HashMap::new();
@@ -78,7 +78,7 @@ impl Files {
                     socket_role::PAIR if id < other => {
                         let Some(peer) = socket_of(&image.files[other as usize]) else { continue };
                         if socket.kind.get() == SOCK_DGRAM || !has_name(&socket) && !has_name(&peer) {
-                            self.plain_pair(image, [id, other], [&socket, &peer])?;
+                            self.plain_pair(image, [id, other], [&socket, &peer], warn)?;
                             continue;
                         }
                         let (server, ids) =
@@ -89,7 +89,7 @@ impl Files {
                 }
             }
             for (id, socket) in listeners {
-                let listener = self.listen_unix(image, &socket, servers.remove(name_of(&socket)))?;
+                let listener = self.listen_unix(image, &socket, servers.remove(name_of(&socket)), warn)?;
                 listen(listener.0, socket.backlog.get())
                     .map_err(|why| format!("cannot listen on {}: {why}", shown(name_of(&socket))))?;
                 let high = self.above(listener.0)?;
@@ -99,7 +99,7 @@ impl Files {
                 let Some(&[_, server]) = pairs.first() else { continue };
                 let Some(socket) = socket_of(&image.files[server as usize]) else { continue };
                 // What had listened there is gone; its name may still lie about.
-                let gone = self.listen_unix(image, &socket, Some(pairs))?;
+                let gone = self.listen_unix(image, &socket, Some(pairs), warn)?;
                 drop(gone);
             }
             Ok(())
@@ -107,18 +107,30 @@ impl Files {
     }
 
     /// A pair that was one from the beginning, or of datagram sockets, which may have got names later.
-    fn plain_pair(&mut self, image: &Image, ids: [u32; 2], sockets: [&Socket; 2]) -> Result<(), String> {
+    fn plain_pair(
+        &mut self,
+        image: &Image,
+        ids: [u32; 2],
+        sockets: [&Socket; 2],
+        warn: &mut dyn FnMut(String),
+    ) -> Result<(), String> {
         let ends = pair(sockets[0].kind.get())?;
         for (end, socket) in ends.iter().zip(sockets) {
             if has_name(socket) {
                 bind_unix(end.0, socket)?;
             }
         }
-        self.add_pair(image, ids, ends)
+        self.add_pair(image, ids, ends, warn)
     }
 
     /// A socket that listens under the name of `socket`, and the connections (client, server) that it has accepted.
-    fn listen_unix(&mut self, image: &Image, socket: &Socket, pairs: Option<Vec<[u32; 2]>>) -> Result<Owned, String> {
+    fn listen_unix(
+        &mut self,
+        image: &Image,
+        socket: &Socket,
+        pairs: Option<Vec<[u32; 2]>>,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Owned, String> {
         let listener = make(socket)?;
         let name = name_of(socket);
         // The name is removed again, if it was gone, when all have connected.
@@ -141,7 +153,7 @@ impl Files {
             }
             connect(from.0, name).map_err(failed)?;
             let to = accept(listener.0).map_err(failed)?;
-            self.add_pair(image, ids, [from, to])?;
+            self.add_pair(image, ids, [from, to], warn)?;
         }
         if let (Some(path), true) = (path_of(socket), gone) {
             std::fs::remove_file(&path).map_err(|error| format!("cannot remove {} again: {error}", path.display()))?;
@@ -166,6 +178,7 @@ impl Files {
         if sockets.is_empty() {
             return Ok(());
         }
+        self.send_rights(image, warn)?;
         let senders = Senders::of(&sockets);
         in_its_directory(image, || {
             for (id, socket) in &sockets {
@@ -206,51 +219,29 @@ impl Files {
         senders: &Senders,
         warn: &mut dyn FnMut(String),
     ) -> Result<(), String> {
-        let mut from: Option<&[u8]> = None;
         let mut to = name_of(socket).to_vec();
         point_at_loopback(&mut to);
-        for item in &entry.data {
-            match item.data.what.get() {
-                data_kind::SOCKET_FROM => from = Some(&item.bytes),
-                data_kind::SOCKET_BYTES => {
-                    let sender = from.take();
-                    let id = sender.and_then(|name| senders.find(name));
-                    let nameless;
-                    let fd = match id {
-                        Some(id) => self.fds[id as usize],
-                        None => {
-                            if let Some(name) = sender {
-                                warn(format!(
-                                    "a message that waited in FILE {} has lost its sender {}",
-                                    entry.file.id.get(),
-                                    shown(name)
-                                ));
-                            }
-                            nameless = make(socket)?;
-                            nameless.0
-                        }
-                    };
-                    // SAFETY: the kernel reads both slices only.
-                    let sent = unsafe {
-                        libc::sendto(
-                            fd,
-                            item.bytes.as_ptr().cast(),
-                            item.bytes.len(),
-                            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-                            to.as_ptr().cast(),
-                            to.len() as u32,
-                        )
-                    };
-                    if sent < 0 {
+        for mut message in messages(entry) {
+            let sender = message.from;
+            let id = sender.and_then(|name| senders.find(name));
+            let nameless;
+            let fd = match id {
+                Some(id) => self.fds[id as usize],
+                None => {
+                    if let Some(name) = sender {
                         warn(format!(
-                            "a message of {} bytes that waited in FILE {} is lost: {}",
-                            item.bytes.len(),
+                            "a message that waited in FILE {} has lost its sender {}",
                             entry.file.id.get(),
-                            Error::last_os_error()
+                            shown(name)
                         ));
                     }
+                    nameless = make(socket)?;
+                    nameless.0
                 }
-                _ => {}
+            };
+            let len = message.bytes.len();
+            if let Err(error) = send(fd, Some(&to), &mut message, &self.fds, warn) {
+                warn(format!("a message of {len} bytes that waited in FILE {} is lost: {error}", entry.file.id.get()));
             }
         }
         Ok(())
