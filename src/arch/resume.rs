@@ -35,6 +35,8 @@ const POLLOUT: u32 = 4;
 
 const MONOTONIC: u32 = 1;
 const BOOTTIME: u32 = 7;
+/// International atomic time: CLOCK_REALTIME without its leap seconds.
+pub const TAI: u32 = 11;
 
 /// The time limit of a call of i386 that can be issued again with another one. `None` where there is none, is a
 /// moment that means the same everywhere (CLOCK_REALTIME), or counts CPU time.
@@ -49,7 +51,7 @@ pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
         267 | 407 => {
             let place = if nr == 267 { Time32(2) } else { Time64(2) };
             match (b & 1, a) {
-                (0, 0 | MONOTONIC | BOOTTIME) => sleep(place, d, 3),
+                (0, 0 | MONOTONIC | BOOTTIME | TAI) => sleep(place, d, 3),
                 (1, MONOTONIC | BOOTTIME) => Some(Timeout { place, clock: a, absolute: true, rest: None }),
                 _ => None,
             }

@@ -163,7 +163,9 @@ struct Users {
 
 impl Users {
     fn add(&mut self, pid: u32) {
-        if pid == process::getpid() {
+        let me = process::getpid();
+        // For a message that a thread has waited for, the kernel notes that thread's own id.
+        if pid == me || (pid != 0 && process::tgkill(me, pid, 0).is_ok()) {
             self.this = true;
         } else if pid != 0 && process::kill(pid, 0) != Err(Errno::ESRCH) {
             self.other = pid;

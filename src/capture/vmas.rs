@@ -226,6 +226,15 @@ impl<'a> VmaTable<'a> {
                     slot.end
                 );
             }
+            if slot.name(self.names) == AIO_RING {
+                notice!(
+                    notices,
+                    code::STATE_NOT_SAVED,
+                    slot.start as u64,
+                    "the context {:#x} of kernel AIO (io_setup) is not restored, nor what has been submitted to it",
+                    slot.start
+                );
+            }
             let alone = |other: &VmaSlot| other.start == slot.start || (other.dev, other.ino) != (slot.dev, slot.ino);
             let plain = slot.kind == vma_kind::ANON_SHARED && !is_segment(slot.name(self.names));
             if plain && slot.shared_kb != 0 && self.as_slice().iter().all(alone) {
@@ -341,6 +350,9 @@ fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8]) {
 pub fn is_segment(name: &[u8]) -> bool {
     name.starts_with(b"/SYSV")
 }
+
+/// The results of a context of kernel AIO, whose number is the mapping's address.
+const AIO_RING: &[u8] = b"/[aio] (deleted)";
 
 /// Shared anonymous memory is a deleted file of the kernel's own.
 const SHARED_ANONYMOUS: &[u8] = b"/dev/zero (deleted)";

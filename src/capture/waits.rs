@@ -11,7 +11,7 @@ use super::scratch::PendingSlot;
 use super::threads::{Frame, ThreadSlot, ThreadState, WaitedCall};
 use crate::arch::entry;
 use crate::arch::frame::{self, uc};
-use crate::arch::resume::{Interrupted, LONGEST, POLLIN, Place, Resume, SOCKETCALL, Timeout, how, timeout};
+use crate::arch::resume::{Interrupted, LONGEST, POLLIN, Place, Resume, SOCKETCALL, TAI, Timeout, how, timeout};
 use crate::sys::log::log;
 use crate::sys::{Errno, fs, process, socket};
 
@@ -361,7 +361,7 @@ fn can_repeat(nr: u32, args: [u32; 6]) -> u32 {
         // ipc: SEMOP, MSGSND, MSGRCV; SEMTIMEDOP
         117 => again_if(matches!(b & 0xffff, 1 | 11 | 12) || b & 0xffff == 4 && args[5] == 0),
         // clock_nanosleep until a moment (TIMER_ABSTIME)
-        267 | 407 if c & 1 != 0 => by_clock(b == 0),
+        267 | 407 if c & 1 != 0 => by_clock(matches!(b, 0 | TAI)),
         // futex: FUTEX_WAIT_BITSET until a moment, FUTEX_CLOCK_REALTIME
         240 | 422 if c & 0x7f == 9 => by_clock(si == 0 || c & 0x100 != 0),
         _ => else_rest,

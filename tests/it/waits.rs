@@ -1,6 +1,7 @@
 //! System calls that a checkpoint interrupts and that go on afterwards.
 
-use crate::common::{SIGUSR2, Spec, assert_refused, kill};
+use crate::common::{Image, Job, NOBODY, SIGUSR2, Spec, assert_refused, kill};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Waits of the leader and of another thread, over the whole cycle.
@@ -87,8 +88,7 @@ const SLACK: Duration = Duration::from_millis(2500);
 /// kernel does not tell when a wait began (`later`), the first checkpoint may lengthen it, up to twice its time;
 /// the following ones may not.
 #[track_caller]
-fn rest(call: &str, later: bool, restarts: bool) {
-    let spec = call.split(' ').fold(Spec::new("wait_rest"), |spec, word| spec.arg(word));
+fn rest(spec: Spec, call: &str, later: bool, restarts: bool) {
     let Some(mut job) = spec.start() else { return };
     let lengthened = if later { WAIT } else { Duration::ZERO };
 
@@ -142,7 +142,8 @@ fn rest(call: &str, later: bool, restarts: bool) {
 fn rest_of_each(calls: &[&str], later: bool, restarts: bool) {
     std::thread::scope(|scope| {
         for call in calls {
-            scope.spawn(move || rest(call, later, restarts));
+            let spec = call.split(' ').fold(Spec::new("wait_rest"), |spec, word| spec.arg(word));
+            scope.spawn(move || rest(spec, call, later, restarts));
         }
     });
 }
@@ -195,4 +196,84 @@ fn rest_of_sockets_with_a_limit() {
 #[test]
 fn rest_of_semaphores_and_io() {
     rest_of_each(&["semtimedop", "semtimedop_ipc", "io_getevents"], true, false);
+}
+
+/// A thread in each kind of wait, all at the same time.
+#[test]
+fn kinds() {
+    rest(Spec::new("wait_kinds"), "all kinds", true, true);
+}
+
+#[test]
+fn kinds_as_another_user() {
+    rest(Spec::new("wait_kinds").user(NOBODY), "all kinds", true, true);
+}
+
+/// The main thread in each kind, which has nobody who could look at it beforehand.
+#[test]
+fn kinds_of_the_main_thread() {
+    let next = AtomicU32::new(0);
+    let waits = || {
+        while let Some(mut job) = Spec::new("wait_kinds").arg(next.fetch_add(1, Relaxed).to_string()).start() {
+            let (round, _) = interrupt(&mut job, false);
+            assert_eq!(job.result(round), "PASS\n", "after a checkpoint");
+            let (round, _) = interrupt(&mut job, true);
+            job.sigkill();
+            job.restart();
+            assert_eq!(job.result(round), "PASS\n", "after a restart");
+            assert!(job.wait_exit().success(), "{}", job.story());
+        }
+    };
+    std::thread::scope(|scope| (0..12).for_each(|_| drop(scope.spawn(waits))));
+    assert!(next.into_inner() > 40, "there are more kinds");
+}
+
+/// Begins a round, whose waits a checkpoint interrupts.
+fn interrupt(job: &mut Job, end: bool) -> (u32, Image) {
+    let round = job.go_without_waiting(end);
+    job.wait_file(&format!("began.{round}"));
+    std::thread::sleep(Duration::from_millis(500));
+    (round, job.checkpoint())
+}
+
+/// What cannot be done again without changing the socket: its end is told.
+#[test]
+fn connect_with_a_limit() {
+    let Some(mut job) = Spec::new("wait_kinds").arg("timed_connect").env("SELFCKPT_LOG", "debug").start() else {
+        return;
+    };
+    let (round, _) = interrupt(&mut job, false);
+    let result = job.result(round);
+    assert!(result.contains("timed_connect ends with 4,"), "{result}");
+    assert!(job.story().contains("ends with EINTR"), "{}", job.story());
+}
+
+/// A context of kernel AIO does not outlive the process, which a notice tells.
+#[test]
+fn kernel_aio() {
+    let Some(mut job) = Spec::new("wait_kinds").arg("timed_io_getevents").start() else { return };
+    let (round, image) = interrupt(&mut job, false);
+    let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("of kernel AIO (io_setup) is not restored"), "{text}");
+    assert_eq!(job.result(round), "PASS\n", "after a checkpoint");
+    let (round, _) = interrupt(&mut job, false);
+    job.sigkill();
+    job.restart();
+    let result = job.result(round);
+    assert!(result.contains(&format!("timed_io_getevents ends with {}", libc::EINVAL)), "{result}");
+}
+
+/// A child that is waited for is not there after a restart: ECHILD, as the kernel says then.
+#[test]
+fn wait_for_a_child() {
+    let spec = Spec::new("wait_kinds").arg("any_child").env("SELFCKPT_CHILDREN", "ignore");
+    let Some(mut job) = spec.start() else { return };
+    let (round, _) = interrupt(&mut job, false);
+    assert_eq!(job.result(round), "PASS\n", "after a checkpoint");
+    let (round, _) = interrupt(&mut job, false);
+    job.sigkill();
+    job.restart();
+    let result = job.result(round);
+    assert!(result.contains(&format!("any_child ends with {},", libc::ECHILD)), "{result}");
 }
