@@ -13,7 +13,7 @@ use crate::arch::entry;
 use crate::arch::frame::{self, uc};
 use crate::arch::resume::{Interrupted, LONGEST, POLLIN, Place, Resume, SOCKETCALL, TAI, Timeout, how, timeout};
 use crate::sys::log::log;
-use crate::sys::{Errno, fs, process, socket};
+use crate::sys::{Errno, fs, nr, process, socket};
 
 /// What is known of a stopped thread's call. Zero in a fresh [`ThreadState`].
 pub mod wait {
@@ -134,12 +134,12 @@ fn look(state: &mut ThreadState, leader: bool) {
         leave_resume(state, leader);
         return;
     }
+    end_restarted_call(state.frame());
     let frame = state.frame();
     if register(frame, uc::EAX) != EINTR {
         return;
     }
-    let told = if leader { None } else { told_number(frame, &state.call) };
-    let Some(nr) = told.or_else(|| prove_number(state, leader)) else {
+    let Some(nr) = number(state, leader) else {
         log!(Debug, "a system call ends with EINTR: its number cannot be proven");
         return;
     };
@@ -155,6 +155,21 @@ fn look(state: &mut ThreadState, leader: bool) {
     }
     if state.wait == wait::NONE {
         log!(Debug, "the system call {nr} ends with EINTR");
+    }
+}
+
+/// A call that the kernel is about to go on with by restart_syscall(2): a signal has woken the thread, another thread
+/// has taken it, and ours came before the next instruction. After any handler that call is EINTR, so it is made the
+/// interrupted call that it was.
+fn end_restarted_call(mut frame: Frame) {
+    let after = register(frame, uc::EIP).wrapping_add(INT80.len() as u32);
+    if register(frame, uc::EAX) != nr::RESTART_SYSCALL || code_before(after, &mut [0; 2]) != Some(&INT80[..]) {
+        return;
+    }
+    // The code has another number for eax.
+    if number_in_code(frame, after).is_some_and(|number| number != nr::RESTART_SYSCALL) {
+        frame.set_register(uc::EIP, after);
+        frame.set_register(uc::EAX, EINTR);
     }
 }
 
@@ -242,11 +257,12 @@ fn leave_resume(state: &mut ThreadState, leader: bool) {
     let eip = register(frame, uc::EIP) as usize;
     let (_, first, second) = entry::resume();
     if eip >= first {
-        let nr = match eip == first && resume.how == how::POLL {
-            true => crate::sys::nr::POLL,
+        let number = match eip == first && resume.how == how::POLL {
+            true => nr::POLL,
             false => resume.nr,
         };
-        let proven = (!leader && told_number(frame, &state.call) == Some(nr)) || !may_follow_a_handler(state, leader);
+        let told = told_number(state, leader);
+        let proven = told == Some(number) || told == Some(nr::RESTART_SYSCALL) || !may_follow_a_handler(state, leader);
         // Elsewhere it has a result, and brings it to the program by itself.
         let returned = eip == first || eip == second;
         if !returned || register(frame, uc::EAX) != EINTR || !proven {
@@ -328,9 +344,24 @@ fn is_interrupted(frame: Frame, pending: u64, own: u64) -> bool {
     })
 }
 
-/// The call that a sibling saw the thread wait in, if the frame is of that same call.
-fn told_number(frame: Frame, call: &WaitedCall) -> Option<u32> {
-    let same = call.pc == register(frame, uc::EIP)
+/// The number of the call that has ended with EINTR.
+fn number(state: &ThreadState, leader: bool) -> Option<u32> {
+    let frame = state.frame();
+    match told_number(state, leader) {
+        // Of a call that has been interrupted before, by a stop of the whole program (SIGSTOP) or by a signal that
+        // another thread has taken.
+        Some(nr::RESTART_SYSCALL) => number_in_code(frame, register(frame, uc::EIP)),
+        Some(nr) => Some(nr),
+        None if may_follow_a_handler(state, leader) => None,
+        None => number_in_code(frame, register(frame, uc::EIP)),
+    }
+}
+
+/// The call that a sibling saw the thread wait in, if the frame is of that same call. Nobody has looked at the leader.
+fn told_number(state: &ThreadState, leader: bool) -> Option<u32> {
+    let (frame, call) = (state.frame(), &state.call);
+    let same = !leader
+        && call.pc == register(frame, uc::EIP)
         && call.sp == register(frame, uc::ESP)
         && call.args == arguments(frame)
         && code_before(call.pc, &mut [0; 2]) == Some(&INT80[..]);
@@ -398,20 +429,16 @@ fn may_follow_a_handler(state: &ThreadState, leader: bool) -> bool {
     })
 }
 
-/// The number from the code around the call, for a thread that nobody has seen in it beforehand.
-fn prove_number(state: &ThreadState, leader: bool) -> Option<u32> {
-    if may_follow_a_handler(state, leader) {
-        return None;
-    }
-    let frame = state.frame();
-    let (eip, esp) = (register(frame, uc::EIP), register(frame, uc::ESP));
-    if code_before(eip, &mut [0; 2]) != Some(&INT80[..]) {
+/// The number from the code around the call that ends at `after`.
+fn number_in_code(frame: Frame, after: u32) -> Option<u32> {
+    let esp = register(frame, uc::ESP);
+    if code_before(after, &mut [0; 2]) != Some(&INT80[..]) {
         return None;
     }
     // __kernel_vsyscall goes on with pop ebp, pop edx, pop ecx, ret.
     const VSYSCALL_END: [u8; 4] = [0x5d, 0x5a, 0x59, 0xc3];
-    if read_memory(eip, &mut [0; 4]) != Some(&VSYSCALL_END[..]) {
-        return number_before(eip - 2, None);
+    if read_memory(after, &mut [0; 4]) != Some(&VSYSCALL_END[..]) {
+        return number_before(after - 2, None);
     }
     // call gs:0x10, as glibc calls it.
     const CALL: [u8; 7] = [0x65, 0xff, 0x15, 0x10, 0, 0, 0];

@@ -1,5 +1,6 @@
 //! [SIGNAL] System call numbers of i386 (arch/x86/entry/syscalls/syscall_32.tbl).
 
+pub const RESTART_SYSCALL: u32 = 0;
 pub const EXIT: u32 = 1;
 pub const READ: u32 = 3;
 pub const WRITE: u32 = 4;

@@ -422,6 +422,14 @@ impl Job {
         self.dir.path().join(name)
     }
 
+    /// Stops the program, as SIGSTOP does, and waits until it stands.
+    pub fn stop(&self) {
+        assert!(kill(self.pid(), libc::SIGSTOP));
+        let path = format!("/proc/{}/stat", self.pid());
+        let stopped = || fs::read_to_string(&path).ok()?.rsplit_once(") ")?.1.starts_with('T').then_some(());
+        assert!(wait_until(stopped).is_some(), "it does not stop");
+    }
+
     pub fn pid(&self) -> i32 {
         self.pid
     }

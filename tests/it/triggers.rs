@@ -22,13 +22,6 @@ fn status(images: &Path, name: &str) -> String {
     fs::read_to_string(images.join(format!("{name}.status.json"))).expect("a status file")
 }
 
-fn stop(job: &Job) {
-    assert!(kill(job.pid(), libc::SIGSTOP));
-    let path = format!("/proc/{}/stat", job.pid());
-    let stopped = || fs::read_to_string(&path).ok()?.rsplit_once(") ")?.1.starts_with('T').then_some(());
-    assert!(wait_until(stopped).is_some(), "it does not stop");
-}
-
 /// A command that asks, once its signal is on the way.
 fn ask(job: &Job, options: &[&str]) -> Child {
     let mut command = selfckpt_command();
@@ -48,7 +41,7 @@ fn triggers_at_once_make_one_checkpoint() {
     let mut job =
         Spec::new("heap").env("SELFCKPT_SIGNAL", "RTMIN+1").env("SELFCKPT_EVERY", "1h").start().expect("a start");
     let rtmin1 = libc::SIGRTMIN() + 1;
-    stop(&job);
+    job.stop();
     let mut command = ask(&job, &[]);
     assert!(wait_until(|| is_pending(&job, rtmin1).then_some(())).is_some(), "nobody asks");
     // Real-time signals queue up: without more ado each would be a checkpoint of its own.
@@ -72,7 +65,7 @@ fn triggers_at_once_make_one_checkpoint() {
 fn checkpoint_and_stop_at_once() {
     for (first, second) in [(SIGUSR2, SIGUSR1), (SIGUSR1, SIGUSR2), (SIGUSR2, libc::SIGTERM)] {
         let mut job = Spec::new("heap").env("SELFCKPT_STOP_SIGNAL", "USR1,TERM").start().expect("a start");
-        stop(&job);
+        job.stop();
         assert!(kill(job.pid(), first) && kill(job.pid(), second));
         assert!(kill(job.pid(), libc::SIGCONT));
         let status = job.wait_exit();

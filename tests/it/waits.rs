@@ -1,6 +1,7 @@
 //! System calls that a checkpoint interrupts and that go on afterwards.
 
-use crate::common::{Image, Job, NOBODY, SIGUSR2, Spec, assert_refused, kill};
+use crate::common::{Image, Job, NOBODY, SIGUSR2, Spec, assert_refused, kill, wait_within};
+use std::fs::{self, DirEntry};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,39 @@ fn waits_with_refused_checkpoints() {
         job.go("after refused checkpoints");
         job.end("at the end");
     }
+}
+
+/// The kernel goes on by restart_syscall with waits that a stop of the whole program has interrupted.
+#[test]
+fn waits_of_a_program_that_was_stopped() {
+    for call in ["poll", "nanosleep", "sem_timedwait"] {
+        let Some(mut job) = Spec::new("wait_again").arg(call).start() else { return };
+        let mut seen = 0;
+        for restart in [false, false, true, false, true] {
+            job.stop();
+            assert!(kill(job.pid(), libc::SIGCONT));
+            seen += usize::from(waits_in_a_restarted_call(&job));
+            job.checkpoint();
+            if restart {
+                job.sigkill();
+                job.restart();
+            }
+            job.go("after a stop and a checkpoint");
+        }
+        assert!(seen > 0, "no thread was seen in restart_syscall");
+        job.end("at the end");
+    }
+}
+
+/// Whether a thread is seen in restart_syscall before the waits that it had are over.
+fn waits_in_a_restarted_call(job: &Job) -> bool {
+    const LONGEST_WAIT: Duration = Duration::from_millis(700);
+    let tasks = format!("/proc/{}/task", job.pid());
+    let is_restarted = |task: DirEntry| {
+        let call = fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+        call.starts_with("0 ").then_some(())
+    };
+    wait_within(LONGEST_WAIT, || fs::read_dir(&tasks).ok()?.flatten().find_map(is_restarted)).is_some()
 }
 
 /// How long the waits of wait_rest take.
