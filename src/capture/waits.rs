@@ -8,7 +8,7 @@
 #![allow(unsafe_code)] // Reads and writes what lies at the stack pointer of `selfckpt_resume`.
 
 use super::scratch::PendingSlot;
-use super::threads::{Frame, ThreadSlot, ThreadState, WaitedCall};
+use super::threads::{Frame, ThreadSlot, ThreadState};
 use crate::arch::entry;
 use crate::arch::frame::{self, uc};
 use crate::arch::resume::{Interrupted, LONGEST, POLLIN, Place, Resume, SOCKETCALL, TAI, Timeout, how, timeout};

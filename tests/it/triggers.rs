@@ -31,8 +31,9 @@ fn ask(job: &Job, options: &[&str]) -> Child {
 
 fn is_pending(job: &Job, signal: i32) -> bool {
     let text = fs::read_to_string(format!("/proc/{}/status", job.pid())).unwrap_or_default();
-    let set = text.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or("0").trim().to_string();
-    u64::from_str_radix(&set, 16).expect("a set of signals") & (1 << (signal - 1)) != 0
+    let sets = text.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    sets.map(|set| u64::from_str_radix(set.trim(), 16).expect("a set of signals"))
+        .any(|set| set & (1 << (signal - 1)) != 0)
 }
 
 /// A signal, a command and another signal while the program is stopped: one image, and the command is answered.

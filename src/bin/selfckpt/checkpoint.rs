@@ -264,12 +264,17 @@ impl<'a> Request<'a> {
             explained: false,
             progress,
         };
-        request.ask()?;
+        request.ask(false)?;
         Ok(request)
     }
 
-    fn ask(&self) -> Result<(), Failure> {
-        system::queue_signal(self.target.process.pid, self.target.signal, self.token.0)
+    /// The first time by a signal to the first thread, if that one takes it: of a signal to the process the kernel may
+    /// wake one thread and have another take it, which ends some waits of the first (`epoll_wait`) with EINTR.
+    fn ask(&self, again: bool) -> Result<(), Failure> {
+        let Target { process, signal, .. } = self.target;
+        let has_ended = || process.status("State").is_none_or(|state| state.starts_with('Z'));
+        let thread = (!again && !settings::contains(process.blocked(), *signal) && !has_ended()).then_some(process.pid);
+        system::queue_signal(process.pid, thread, *signal, self.token.0)
             .map_err(|error| self.fail(format_args!("cannot send signal {}: {error}", signal_name(self.target.signal))))
     }
 
@@ -302,7 +307,7 @@ impl<'a> Request<'a> {
                 }
                 // Still ours: a pid that was reused would have made the descriptor readable.
                 if settings::contains(self.target.process.caught(), self.target.signal) {
-                    self.ask()?;
+                    self.ask(true)?;
                 }
             }
         }

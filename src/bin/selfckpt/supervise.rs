@@ -110,7 +110,7 @@ pub fn until_end(child: &Child, held: u64, mut news: News) -> Result<End, Failur
             }
             // A child that is gone tells of it by SIGCHLD.
             let _ = match arrived.value {
-                Some(value) => system::queue_signal(child.pid, arrived.signal, value),
+                Some(value) => system::queue_signal(child.pid, None, arrived.signal, value),
                 None => system::kill(child.pid, arrived.signal),
             };
             false

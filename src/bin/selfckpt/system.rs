@@ -48,12 +48,35 @@ pub fn ignore_signal(signal: u32) {
     unsafe { libc::signal(signal as libc::c_int, libc::SIG_IGN) };
 }
 
-/// sigqueue(3): a signal with a value.
-pub fn queue_signal(pid: u32, signal: u32, value: u32) -> io::Result<()> {
-    // The kernel hands a 32-bit task the low half of the pointer.
-    let value = libc::sigval { sival_ptr: value as usize as *mut libc::c_void };
-    // SAFETY: takes numbers only.
-    check(unsafe { libc::sigqueue(pid as libc::pid_t, signal as libc::c_int, value) }).map(drop)
+/// siginfo_t of a signal with a value (include/uapi/asm-generic/siginfo.h), which libc has no way to fill in.
+#[repr(C)]
+struct QueuedSignal {
+    signal: libc::c_int,
+    errno: libc::c_int,
+    code: libc::c_int,
+    padding: libc::c_int,
+    sender: libc::pid_t,
+    uid: libc::uid_t,
+    value: u64,
+    unused: [u64; 12],
+}
+const _: () = assert!(size_of::<QueuedSignal>() == size_of::<libc::siginfo_t>());
+
+/// A signal with a value, as by sigqueue(3), to a process or to one thread of it.
+pub fn queue_signal(pid: u32, thread: Option<u32>, signal: u32, value: u32) -> io::Result<()> {
+    // SAFETY: takes nothing.
+    let uid = unsafe { libc::getuid() };
+    let signal = signal as libc::c_int;
+    // The kernel hands a 32-bit task the low half of the value.
+    let (sender, value) = (std::process::id() as libc::pid_t, value.into());
+    let info = QueuedSignal { signal, errno: 0, code: libc::SI_QUEUE, padding: 0, sender, uid, value, unused: [0; 12] };
+    let result = match thread {
+        // SAFETY: numbers and a siginfo_t that outlives the call.
+        Some(thread) => unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, thread, signal, &raw const info) },
+        // SAFETY: as above.
+        None => unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, &raw const info) },
+    };
+    check(result as libc::c_int).map(drop)
 }
 
 /// A descriptor that becomes readable when the process ends.
