@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 
 cycles! {
     sock_pair, sock_names, sock_unix, sock_full, sock_more, sock_rights,
+    sock_closed,
 }
 
 #[test]
@@ -93,6 +94,44 @@ fn lost_refused() {
     assert_refused(&output, 125, &["TCP connection to another process", "SELFCKPT_SOCKETS=reset"]);
     job.go("after the refusal");
     job.end("after the refusal");
+}
+
+/// What the process itself has closed is no connection to another process.
+#[test]
+fn closed_not_refused() {
+    let Some(mut job) = Spec::new("sock_closed").env("SELFCKPT_SOCKETS", "fail").start() else { return };
+    let image = job.checkpoint();
+    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
+    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert!(!text.contains("notice"), "{text}");
+    job.sigkill();
+    job.restart();
+    // Ends that stand for closed ones are closed ones again.
+    job.checkpoint();
+    job.sigkill();
+    job.restart();
+    job.end("after two restarts");
+}
+
+/// Bytes that have not come from a closed end cannot be read.
+#[test]
+fn closed_with_bytes_on_the_way() {
+    const WORDS: &str = "TCP connection whose other end is closed, with bytes on the way";
+    let start = |sockets| Spec::new("sock_closed").arg("full").env("SELFCKPT_SOCKETS", sockets).start();
+    let Some(mut job) = start("fail") else { return };
+    let output = job.selfckpt(&["checkpoint".into(), job.pid().to_string()]);
+    assert_refused(&output, 125, &[WORDS, "SELFCKPT_SOCKETS=reset"]);
+    job.end("after the refusal");
+    let Some(mut job) = start("reset") else { return };
+    let image = job.checkpoint();
+    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
+    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert!(text.contains(WORDS), "{text}");
+    job.go("after a checkpoint");
+    job.sigkill();
+    job.rewind(1);
+    job.restart_from(&image.path, &[], &[]);
+    job.end("after a restart");
 }
 
 /// UNIX connections by name to another process, and a destination of datagrams.

@@ -14,6 +14,7 @@
 //! are read through its own descriptors.
 
 mod device;
+mod diagnosis;
 mod event;
 mod in_flight;
 mod lock;

@@ -3,7 +3,7 @@
 //! Two sockets of the process that are connected with each other are found by their names (TCP), or by the inode of
 //! the peer, which the kernel's socket diagnosis tells (UNIX). What waits is peeked and stays where it is.
 
-use super::{Saver, Subject, Table};
+use super::{Saver, Subject, Table, diagnosis};
 use crate::arch::frame::{u32_at as word, u64_at};
 use crate::capture::failure::{Failure, fail, refuse};
 use crate::capture::notices::notice;
@@ -331,11 +331,55 @@ fn tcp_state(
         } else if state.ended & socket_end::RECEIVED == 0 {
             state.ended |= socket_end::RESET;
         }
-        if !matches!(tcp_state, CLOSED | LAST_ACK | CLOSING) {
-            note_lost(saver, fd, "TCP connection to another process")?;
+        if matches!(tcp_state, CLOSED | LAST_ACK | CLOSING) {
+            return Ok(state);
+        }
+        match other_end(fd, peer_name, tcp_state) {
+            OtherEnd::Closed => {}
+            OtherEnd::Sending => {
+                note_lost(saver, fd, "TCP connection whose other end is closed, with bytes on the way")?
+            }
+            OtherEnd::Queued => note_lost(saver, fd, "TCP connection that nobody has accepted, with data in it,")?,
+            OtherEnd::Elsewhere => note_lost(saver, fd, "TCP connection to another process")?,
         }
     }
     Ok(state)
+}
+
+/// Who has the other end of a TCP connection, if it is not a descriptor of the process.
+enum OtherEnd {
+    Elsewhere,
+    /// Nobody: all that came from it has come.
+    Closed,
+    /// Nobody, but what was sent by it has not come yet.
+    Sending,
+    /// It waits in the queue of a listening socket.
+    Queued,
+}
+
+/// The address without the port.
+fn host(address: &Address) -> &[u8] {
+    let at = if address.bytes.first().is_some_and(|&family| u32::from(family) == AF_INET6) { 8..24 } else { 4..8 };
+    address.bytes.get(at).unwrap_or(&[])
+}
+
+fn other_end(fd: i32, peer_name: &Address, tcp_state: u8) -> OtherEnd {
+    let Ok(name) = socket::name(fd) else { return OtherEnd::Elsewhere };
+    // A kernel that does not tell of the socket itself knows of no other one either.
+    let told = diagnosis::tcp(&name, peer_name).is_ok_and(|found| found.is_some());
+    // What has another address may be on another machine.
+    if !told || host(&name) != host(peer_name) {
+        return OtherEnd::Elsewhere;
+    }
+    let all_has_come = matches!(tcp_state, CLOSE_WAIT | TIME_WAIT);
+    match diagnosis::tcp(peer_name, &name) {
+        Ok(Some(found)) if found.ino == 0 && matches!(found.state, ESTABLISHED | CLOSE_WAIT) => OtherEnd::Queued,
+        Ok(Some(found)) if found.ino != 0 && found.state != LISTEN => OtherEnd::Elsewhere,
+        // A closed one is forgotten after a minute; then the kernel shows who listens on its port, if anybody does.
+        Ok(_) if all_has_come => OtherEnd::Closed,
+        Ok(Some(found)) if found.ino == 0 => OtherEnd::Sending,
+        _ => OtherEnd::Elsewhere,
+    }
 }
 
 /// What waits between two sockets has to fit into a new connection; and where some of it has not arrived, into the

@@ -1,5 +1,6 @@
 //! [SIGNAL] UNIX sockets: who is connected with whom, as the kernel's socket diagnosis tells, and their names.
 
+use super::diagnosis::{self, half};
 use super::socket::{POLLRDHUP, State, note_lost, note_queue, peer_of, waits_to_be_accepted};
 use super::{Saver, Subject, Table};
 use crate::arch::frame::u32_at as word;
@@ -23,43 +24,9 @@ pub struct Found {
     pub queued: u32,
 }
 
-fn half(bytes: &[u8], at: usize) -> usize {
-    match bytes.get(at..at + 2) {
-        Some(&[low, high]) => usize::from(u16::from_le_bytes([low, high])),
-        _ => 0,
-    }
-}
-
-/// Every UNIX socket of the network namespace, by NETLINK_SOCK_DIAG.
+/// Every UNIX socket of the network namespace.
 pub fn for_each(buf: &mut [u8], each: &mut dyn FnMut(&Found)) -> Result<(), Errno> {
-    const NETLINK_SOCK_DIAG: u32 = 4;
-    const NLMSG_ERROR: usize = 2;
-    const NLMSG_DONE: usize = 3;
-    const SHOW_VFS_PEER_RQLEN: u32 = 2 | 4 | 16;
-    // nlmsghdr: length, type SOCK_DIAG_BY_FAMILY, flags REQUEST|DUMP, sequence, port; unix_diag_req: family,
-    // protocol, states (all), inode, what to show, cookie.
-    const REQUEST: [u32; 10] =
-        [40, 20 | (0x301 << 16), 1, 0, AF_UNIX, u32::MAX, 0, SHOW_VFS_PEER_RQLEN, u32::MAX, u32::MAX];
-    let netlink = socket::socket(socket::AF_NETLINK, socket::SOCK_RAW, NETLINK_SOCK_DIAG)?;
-    let mut request = [0u8; 40];
-    for (place, value) in request.chunks_exact_mut(4).zip(REQUEST) {
-        place.copy_from_slice(&value.to_le_bytes());
-    }
-    socket::send(netlink.0, &request)?;
-    loop {
-        let n = socket::receive(netlink.0, buf, 0)?;
-        let mut rest = buf.get(..n).unwrap_or(&[]);
-        while rest.len() >= 16 {
-            let len = (word(rest, 0) as usize).clamp(16, rest.len());
-            let message = rest.get(..len).unwrap_or(&[]);
-            match half(message, 4) {
-                NLMSG_DONE => return Ok(()),
-                NLMSG_ERROR => return Err(Errno((word(message, 16) as i32).wrapping_neg())),
-                _ => each(&read_message(message)),
-            }
-            rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
-        }
-    }
+    diagnosis::for_each_unix(buf, &mut |message| each(&read_message(message)))
 }
 
 fn read_message(message: &[u8]) -> Found {
