@@ -120,7 +120,8 @@ fn take(
         // What has come until now is served by this image.
         waiting.collect(config);
         if !request.stop && !waiting.stop {
-            role = writer::start(config, fds, resident, buf);
+            let greet = || send(request, waiting, &mut empty_reply(reply_status::PROGRESS), b"");
+            role = writer::start(config, fds, resident, buf, greet);
             pause_ns = process::now() - request.started;
         }
         match role {

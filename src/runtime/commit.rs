@@ -23,6 +23,20 @@ fn dir_path(config: &Config) -> Text<4100> {
     path
 }
 
+/// Name of an image that is being written.
+fn temporary_name(config: &Config, generation: u32) -> Text<300> {
+    text!(".{}.{generation:06}.ckpt.tmp\0", Bytes(config.name.as_bytes()))
+}
+
+/// Removes what a process has left that was killed while it wrote.
+pub fn remove_unfinished(config: &Config, generation: u32) {
+    let flags = fs::O_RDONLY | fs::O_DIRECTORY | fs::O_CLOEXEC;
+    if let Ok(dir) = fs::open(dir_path(config).as_bytes(), flags, 0) {
+        let dir = fs::OwnedFd(dir);
+        let _ = fs::unlinkat(dir.0, temporary_name(config, generation).as_bytes());
+    }
+}
+
 impl Target {
     /// Chooses the next generation and creates the temporary file.
     pub fn open(config: &Config, buf: &mut [u8]) -> Result<Target, Failure> {
@@ -34,7 +48,7 @@ impl Target {
             .map_err(|errno| fail!(errno, "cannot read the directory {}", Bytes(config.dir.as_bytes())))?;
         let generation = newest + 1;
         let name = Bytes(config.name.as_bytes());
-        let temporary: Text<300> = text!(".{name}.{generation:06}.ckpt.tmp\0");
+        let temporary = temporary_name(config, generation);
         let final_name: Text<300> = text!("{name}.{generation:06}.ckpt\0");
         let path: Text<4400> = text!("{}/{name}.{generation:06}.ckpt", Bytes(config.dir.as_bytes()));
         // One of a killed program may still have a writer.

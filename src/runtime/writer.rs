@@ -5,10 +5,12 @@
 //! collects it at its next checkpoint. No image knows of it: in its own memory, which it writes, it does not exist.
 #![allow(unsafe_code)] // clone(2), wait4(2).
 
+use super::commit;
 use super::config::Config;
-use super::status::Newest;
+use super::status::{self, Newest, State};
 use crate::capture::scratch::FdSlot;
 use crate::sys::lines::{field, parse_dec};
+use crate::sys::log::log;
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, call, fs, nr, process, text::text};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -35,8 +37,9 @@ pub enum Role {
     Writer(u32),
 }
 
-/// Forks, if there is memory for it. `fds` are the program's descriptors, which the writer must not hold open.
-pub fn start(config: &Config, fds: &[FdSlot], resident: u64, buf: &mut [u8]) -> Role {
+/// Forks, if there is memory for it. `fds` are the program's descriptors, which the writer must not hold open. `greet` is
+/// the first that the writer does: those who wait for its answer know then who it is.
+pub fn start(config: &Config, fds: &[FdSlot], resident: u64, buf: &mut [u8], greet: impl FnOnce()) -> Role {
     if !has_memory(resident, buf) {
         return Role::Stopped;
     }
@@ -46,13 +49,18 @@ pub fn start(config: &Config, fds: &[FdSlot], resident: u64, buf: &mut [u8]) -> 
     // SAFETY: a fork: the child goes on here on its own copy of the memory, this stack included, which is private.
     match unsafe { call!(nr::CLONE, CLONE_UNTRACED, 0, 0, 0, 0) } {
         Ok(0) => {
-            // The program waits for the end of this pipe: it does not go on before its descriptors are its own again.
+            // The program waits for a byte from this pipe: it does not go on before its descriptors are its own again.
             for slot in fds.iter().filter(|slot| slot.fd != 2) {
                 fs::close(slot.fd);
             }
             fs::close(config.lock_fd);
             drop(read);
+            greet();
+            let begun = fs::write_all(write.0, &[1]);
             drop(write);
+            if begun.is_err() {
+                process::exit_group(1);
+            }
             let _ = process::prctl(process::PR_SET_NAME, c"selfckpt-writer".as_ptr() as usize, 0, 0, 0);
             // Where memory runs out the copy goes, not the program.
             if let Ok(fd) = fs::open(b"/proc/thread-self/oom_score_adj\0", fs::O_WRONLY | fs::O_CLOEXEC, 0) {
@@ -64,8 +72,12 @@ pub fn start(config: &Config, fds: &[FdSlot], resident: u64, buf: &mut [u8]) -> 
         Ok(pid) => {
             drop(write);
             let mut byte = [0u8; 1];
-            let _ = fs::read(read.0, &mut byte);
-            Role::Program(pid as u32)
+            if fs::read(read.0, &mut byte) == Ok(1) {
+                return Role::Program(pid as u32);
+            }
+            // Nobody would hear of the end of one that is killed so early.
+            let _ = wait(pid as u32, 0);
+            Role::Stopped
         }
         Err(_) => Role::Stopped,
     }
@@ -95,25 +107,30 @@ pub fn look() {
     }
 }
 
+/// The status with which a writer has ended; `None` while it has not.
+fn wait(pid: u32, options: u32) -> Option<u32> {
+    const WALL: u32 = 0x4000_0000;
+    let mut status = 0u32;
+    loop {
+        // SAFETY: `status` takes one word.
+        match unsafe { call!(nr::WAIT4, pid, &raw mut status, WALL | options, 0) } {
+            Ok(0) => return None,
+            Err(Errno::EINTR) => {}
+            // If the program has collected it, it has ended as well.
+            _ => return Some(status),
+        }
+    }
+}
+
 /// Collects the writer, if it has ended or `wait` is set. Returns the generation that it has committed, or why it has
 /// not.
 pub fn collect(config: &mut Config, wait: bool) -> Option<Result<u32, Errno>> {
     let pid = WRITER.load(Ordering::Relaxed);
     let begun = config.begun.filter(|_| pid != 0)?;
-    let mut status = 0u32;
+    let mut status = 0;
     if begun.owner == process::getpid() {
         const WNOHANG: u32 = 1;
-        const WALL: u32 = 0x4000_0000;
-        let options = WALL | if wait { 0 } else { WNOHANG };
-        loop {
-            // SAFETY: `status` takes one word.
-            match unsafe { call!(nr::WAIT4, pid, &raw mut status, options, 0) } {
-                Ok(0) => return None,
-                Err(Errno::EINTR) => {}
-                // If the program has collected it, it has ended as well.
-                _ => break,
-            }
-        }
+        status = self::wait(pid, if wait { 0 } else { WNOHANG })?;
     }
     WRITER.store(0, Ordering::Relaxed);
     config.begun = None;
@@ -125,7 +142,14 @@ pub fn collect(config: &mut Config, wait: bool) -> Option<Result<u32, Errno>> {
     let path: Text<4400> = text!("{dir}/{name}.{generation:06}.ckpt\0");
     // The image says by being there that it is committed.
     let Ok(stat) = fs::stat(path.as_bytes()) else {
-        let code = (status >> 8 & 0xff) as i32;
+        let (signal, code) = (status & 0x7f, (status >> 8 & 0xff) as i32);
+        if signal != 0 {
+            // By itself it tells of all else.
+            let reason: Text<100> = text!("the process that wrote generation {generation} died of signal {signal}");
+            log!(Error, "no checkpoint: {}", Bytes(reason.as_bytes()));
+            status::tell(config, &State::Failed(reason.as_bytes()));
+            commit::remove_unfinished(config, generation);
+        }
         return Some(Err(if code == 0 { Errno::EIO } else { Errno(code) }));
     };
     config.newest = Newest { bytes: stat.size, ..begun.newest };

@@ -62,6 +62,17 @@ pub fn kill_with_children(pid: i32) -> impl Fn() -> bool {
     move || all.iter().all(|(pid, time)| gone(*pid) || born(*pid) != *time)
 }
 
+/// The process that writes an image for this one, while it does.
+pub fn writer_of(pid: i32) -> Option<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let children = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let mut pids = children.flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    pids.find_map(|child| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+        (stat.contains("(selfckpt-writer)") && !stat.contains(") Z")).then(|| child.parse().ok())?
+    })
+}
+
 pub fn is_root() -> bool {
     // SAFETY: geteuid(2) takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
@@ -802,6 +813,15 @@ impl Job {
             self.go(&format!("after restart {generation}"));
         }
         self.end("at the end");
+    }
+}
+
+/// Does something whichever way a block is left.
+pub struct OnDrop<F: Fn()>(pub F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Memory: contents, mappings, what costs nothing.
 
-use crate::common::{Job, Spec, assert_refused, is_root, kill, wait_until};
+use crate::common::{Job, SIGKILL, Spec, assert_refused, is_root, kill, selfckpt_command, wait_until, writer_of};
+use std::process::Stdio;
 
 cycles! {
     heap, mmap_private, mmap_zero, mmap_file_private, mmap_file_deleted, mmap_file_shared,
@@ -282,13 +283,38 @@ fn killed_while_writing() {
     job.checkpoint();
     assert!(kill(job.pid(), libc::SIGUSR2));
     let temporary = job.path("images/.memory_fill.000002.ckpt.tmp");
-    // The writer is a child of the program.
-    let children = format!("/proc/{0}/task/{0}/children", job.pid());
-    let begun = wait_until(|| std::fs::read(&children).ok().filter(|pids| !pids.is_empty()));
-    begun.expect("a writer has been forked");
+    wait_until(|| writer_of(job.pid())).expect("a writer has been forked");
     job.sigkill();
     wait_until(|| (!temporary.exists()).then_some(())).expect("what was begun is removed");
     assert_eq!(job.list_images().len(), 1);
     job.restart();
     job.end("after a restart from the first image");
+}
+
+/// The writer alone is killed, as by a machine that is out of memory: the command says so at once, and the next
+/// checkpoint; the program goes on.
+#[test]
+fn writer_is_killed() {
+    let Some(mut job) = Spec::directory_last("memory_fill").arg("300").arg("dense").start() else { return };
+    job.checkpoint();
+    wait_until(|| writer_of(job.pid()).is_none().then_some(())).expect("the first writer ends");
+    let temporary = job.path("images/.memory_fill.000002.ckpt.tmp");
+    let mut command = selfckpt_command();
+    command.arg("checkpoint").arg(job.pid().to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let asking = command.spawn().expect("selfckpt checkpoint");
+    let writer = wait_until(|| writer_of(job.pid())).expect("a writer has been forked");
+    assert!(kill(writer, SIGKILL));
+    let answer = asking.wait_with_output().expect("an answer");
+    assert_refused(&answer, 125, &["the process that wrote the image was killed; the program goes on"]);
+    assert_eq!(job.list_images().len(), 1);
+    assert!(temporary.exists());
+
+    job.go("after the writer was killed");
+    assert_eq!(job.checkpoint().generation, 2);
+    assert!(!temporary.exists());
+    let said = std::fs::read_to_string(job.path("stderr")).expect("stderr");
+    assert!(said.contains("no checkpoint: the process that wrote generation 2 died of signal 9"), "{said}");
+    job.sigkill();
+    job.restart();
+    job.end("after a restart");
 }

@@ -1,6 +1,9 @@
 //! Programs with threads: what each thread was doing, holding and waiting for comes back with it.
 
-use crate::common::{Job, NOBODY, Random, Spec, is_root};
+use crate::common::{
+    Job, NOBODY, OnDrop, Random, SIGKILL, SIGUSR2, Spec, assert_refused, assert_success, is_root, kill, writer_of,
+};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 cycles! {
@@ -69,6 +72,50 @@ fn storm_hundred() {
         }
     }
     job.generations(30);
+}
+
+/// Requests from three senders at once, and somebody who kills the process that writes, now and then. A request fails with
+/// words or has its image; the newest image is always whole.
+#[test]
+fn storm_with_killed_writers() {
+    let mut job = Spec::new("thread_storm").start().expect("thread_storm is never skipped");
+    let pid = job.pid();
+    let (over, killed) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for sender in ["first", "second"] {
+            let (mut random, over) = (Random::new(sender), &over);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    assert!(kill(pid, SIGUSR2));
+                    std::thread::sleep(Duration::from_micros(random.below(100_000)));
+                }
+            });
+        }
+        scope.spawn(|| {
+            let mut random = Random::new("killer");
+            while !over.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_micros(random.below(4_000)));
+                if let Some(writer) = writer_of(pid).filter(|_| random.below(2) == 0) {
+                    killed.fetch_add(u32::from(kill(writer, SIGKILL)), Ordering::Relaxed);
+                }
+            }
+        });
+        let _end = OnDrop(|| over.store(true, Ordering::Relaxed));
+        for request in 1..=10 {
+            let answer = job.selfckpt(&["checkpoint", &pid.to_string()]);
+            if !answer.status.success() {
+                assert_refused(&answer, 125, &["the process that wrote the image was killed"]);
+            }
+            if request % 5 == 0 {
+                job.go(&format!("after request {request}"));
+            }
+        }
+    });
+    assert!(killed.into_inner() > 0);
+    if let Some(newest) = job.list_images().last() {
+        assert_success(&job.selfckpt(&["verify", newest.path.to_str().expect("UTF-8")]));
+    }
+    job.generations(3);
 }
 
 /// SIGKILL at any moment of a checkpoint ends the program: nothing of ours holds on to its threads.

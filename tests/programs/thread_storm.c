@@ -74,7 +74,7 @@ static void *print(void *unused)
 {
     (void)unused;
     while (!stop) {
-        if (fprintf(sink, "%08u\n", printed) != 9)
+        if (fprintf(sink, "%08u\n", printed % 100000000) != 9)
             wrong++;
         printed++;
     }

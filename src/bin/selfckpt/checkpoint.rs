@@ -13,7 +13,7 @@ use selfckpt::settings::{self, signal_name};
 use serde_json::json;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -64,6 +64,10 @@ const DEFAULT_TIMEOUT: u64 = 600;
 /// A signal that is pending already swallows a second one: two commands may ask at once, so each
 /// asks again while it has heard nothing.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// One that glibc keeps for itself.
+const RESERVED_SIGNAL: u32 = 33;
+/// poll(2) leaves it out.
+const NO_DESCRIPTOR: RawFd = -1;
 
 fn run(arguments: &Arguments) -> Outcome {
     let given = &arguments.operands[0];
@@ -221,13 +225,29 @@ fn reply_text(reply: &Reply) -> &[u8] {
     reply.text.get(..reply.text_len.get() as usize).unwrap_or(&reply.text)
 }
 
+/// The process that writes the image while the program goes on, once it has been heard of.
+enum Writer {
+    Watched(OwnedFd),
+    /// What it had to say before is in the socket.
+    Ended,
+}
+
+/// What a look into the socket has given.
+enum Received {
+    Nothing,
+    /// Not the last word.
+    Something,
+    Done(Reply),
+}
+
 /// A request on its way.
 struct Request<'a> {
     target: &'a Target,
     token: Token,
     stop: bool,
     socket: UnixDatagram,
-    pidfd: std::os::fd::OwnedFd,
+    pidfd: OwnedFd,
+    writer: Option<Writer>,
     timeout: Duration,
     started: Instant,
     asked: Instant,
@@ -257,6 +277,7 @@ impl<'a> Request<'a> {
             stop,
             socket,
             pidfd,
+            writer: None,
             timeout,
             started: now,
             asked: now,
@@ -290,16 +311,28 @@ impl<'a> Request<'a> {
                 )));
             }
             let until_ask = if self.heard { left } else { ASK_AGAIN.saturating_sub(self.asked.elapsed()) };
-            let fds = [self.socket.as_raw_fd(), self.pidfd.as_raw_fd()];
-            let [answered, ended] = system::poll_readable(fds, left.min(until_ask))
+            let (writer, until_ask) = match &self.writer {
+                Some(Writer::Watched(pidfd)) => (pidfd.as_raw_fd(), until_ask),
+                Some(Writer::Ended) => (NO_DESCRIPTOR, Duration::ZERO),
+                None => (NO_DESCRIPTOR, until_ask),
+            };
+            let fds = [self.socket.as_raw_fd(), self.pidfd.as_raw_fd(), writer];
+            let [_, ended, written] = system::poll_readable(fds, left.min(until_ask))
                 .map_err(|error| self.fail(format_args!("cannot wait for its answer: {error}")))?;
-            if answered {
-                if let Some(reply) = self.receive()? {
-                    return self.finish(reply);
-                }
-            } else if ended {
+            let written = written || matches!(self.writer, Some(Writer::Ended));
+            // Who has ended may have answered just before.
+            match self.receive()? {
+                Received::Done(reply) => return self.finish(reply),
+                Received::Something => continue,
+                Received::Nothing => {}
+            }
+            if ended {
                 return Err(self.fail("it has ended before the checkpoint was written"));
-            } else if !self.heard && self.asked.elapsed() >= ASK_AGAIN {
+            }
+            if written {
+                return Err(self.fail("the process that wrote the image was killed; the program goes on"));
+            }
+            if !self.heard && self.asked.elapsed() >= ASK_AGAIN {
                 self.asked = Instant::now();
                 if let Some(why) = self.obstacle().filter(|_| !self.explained) {
                     crate::complain(format!("waiting for process {}: {why}", self.target.process.pid));
@@ -320,44 +353,50 @@ impl<'a> Request<'a> {
             return Some("it is stopped: continue it".to_string());
         }
         let signal = self.target.signal;
-        settings::contains(process.blocked(), signal).then(|| {
+        let blocked = process.blocked();
+        // Who blocks even what libc lets nobody block is in a checkpoint.
+        let by_itself = settings::contains(blocked, signal) && !settings::contains(blocked, RESERVED_SIGNAL);
+        by_itself.then(|| {
             let name = signal_name(signal);
             format!("it blocks signal {name}: choose one that it leaves alone by SELFCKPT_SIGNAL when it is started")
         })
     }
 
-    /// Takes one datagram; the reply if it is the last one.
-    fn receive(&mut self) -> Result<Option<Reply>, Failure> {
+    /// Takes one datagram, if there is one.
+    fn receive(&mut self) -> Result<Received, Failure> {
         let mut buf = [0u8; size_of::<Reply>()];
         let (len, sender) = match system::receive(&self.socket, &mut buf) {
             Ok(received) => received,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                return Ok(None);
+                return Ok(Received::Nothing);
             }
             Err(error) => return Err(self.fail(format_args!("cannot receive its answer: {error}"))),
         };
         // Anybody on this machine can send to an abstract socket.
-        if !sender.is_some_and(|uid| uid == self.target.uid || uid == 0) {
-            return Ok(None);
-        }
+        let Some(sender) = sender.filter(|sender| sender.uid == self.target.uid || sender.uid == 0) else {
+            return Ok(Received::Something);
+        };
         // The text may be cut to what there is of it.
         let fixed = std::mem::offset_of!(Reply, text);
-        let Ok(reply) = Reply::read_from_bytes(&buf) else { return Ok(None) };
+        let Ok(reply) = Reply::read_from_bytes(&buf) else { return Ok(Received::Something) };
         if len < fixed || reply.magic.get() != REPLY_MAGIC {
-            return Ok(None);
+            return Ok(Received::Something);
         }
         self.heard = true;
         match reply.status.get() {
             status::PROGRESS => {
                 self.progress.show(self.target.process.pid, &reply);
-                Ok(None)
+                if self.writer.is_none() && sender.pid != 0 && sender.pid != self.target.process.pid {
+                    self.writer = Some(system::pidfd_open(sender.pid).map_or(Writer::Ended, Writer::Watched));
+                }
+                Ok(Received::Something)
             }
-            status::DONE => Ok(Some(reply)),
+            status::DONE => Ok(Received::Done(reply)),
             status::FAILED => {
                 self.progress.clear();
                 Err(self.fail(decode::text(reply_text(&reply))))
             }
-            _ => Ok(None),
+            _ => Ok(Received::Something),
         }
     }
 

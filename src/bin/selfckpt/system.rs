@@ -117,8 +117,16 @@ pub fn pass_credentials(socket: &UnixDatagram) -> io::Result<()> {
     .map(drop)
 }
 
-/// Receives a datagram without waiting: its length and the user id of its sender.
-pub fn receive(socket: &UnixDatagram, buf: &mut [u8]) -> io::Result<(usize, Option<u32>)> {
+/// Who has sent a datagram.
+#[derive(Clone, Copy)]
+pub struct Sender {
+    /// As seen from here; 0 if the process cannot be.
+    pub pid: u32,
+    pub uid: u32,
+}
+
+/// Receives a datagram without waiting: its length and its sender.
+pub fn receive(socket: &UnixDatagram, buf: &mut [u8]) -> io::Result<(usize, Option<Sender>)> {
     #[repr(align(8))]
     struct Control([u8; 64]);
     let mut control = Control([0; 64]);
@@ -136,15 +144,16 @@ pub fn receive(socket: &UnixDatagram, buf: &mut [u8]) -> io::Result<(usize, Opti
         if n < 0 {
             return Err(io::Error::last_os_error());
         }
-        let mut uid = None;
+        let mut sender = None;
         let mut entry = libc::CMSG_FIRSTHDR(&message);
         while !entry.is_null() {
             if (*entry).cmsg_level == libc::SOL_SOCKET && (*entry).cmsg_type == libc::SCM_CREDENTIALS {
-                uid = Some(libc::CMSG_DATA(entry).cast::<libc::ucred>().read_unaligned().uid);
+                let credentials = libc::CMSG_DATA(entry).cast::<libc::ucred>().read_unaligned();
+                sender = Some(Sender { pid: credentials.pid as u32, uid: credentials.uid });
             }
             entry = libc::CMSG_NXTHDR(&message, entry);
         }
-        Ok((n as usize, uid))
+        Ok((n as usize, sender))
     }
 }
 
