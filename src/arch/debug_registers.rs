@@ -51,8 +51,8 @@ pub struct Look {
     pub found: Result<Traced, Errno>,
 }
 
-/// Runs in the helper.
-fn look_from_outside(looks: &mut [Look]) {
+/// Runs in the helper. Fails where not all could be seen.
+fn look_from_outside(looks: &mut [Look]) -> Result<(), Errno> {
     // All are stopped before the first one is waited for: they stop side by side.
     for look in looks.iter_mut() {
         look.found = seize(look.tid).map(|()| Traced::default());
@@ -62,23 +62,33 @@ fn look_from_outside(looks: &mut [Look]) {
         // A thread that is gone needs no release.
         let _ = ptrace(PTRACE_DETACH, look.tid, 0, 0);
     }
+    if looks.iter().any(|look| look.found.is_err_and(|errno| errno == Errno::EPERM)) {
+        Err(Errno::EPERM)
+    } else {
+        Ok(())
+    }
 }
 
-fn ptrace(request: u32, target: u32, addr: usize, data: usize) -> Result<usize, Errno> {
-    // SAFETY: PEEKUSER writes one word at `data`, GET_RSEQ_CONFIGURATION `addr` bytes; the other
-    // requests take numbers.
+pub(super) fn ptrace(request: u32, target: u32, addr: usize, data: usize) -> Result<usize, Errno> {
+    // SAFETY: PEEKUSER writes one word at `data`, GET_RSEQ_CONFIGURATION `addr` bytes, PEEKSIGINFO as many entries as it
+    // is told to; the other requests take numbers.
     unsafe { call!(nr::PTRACE, request, target, addr, data) }
 }
 
-fn seize(target: u32) -> Result<(), Errno> {
+pub(super) fn seize(target: u32) -> Result<(), Errno> {
     ptrace(PTRACE_SEIZE, target, 0, 0)?;
     ptrace(PTRACE_INTERRUPT, target, 0, 0).map(drop)
 }
 
-fn read(target: u32) -> Result<Traced, Errno> {
+/// Waits until a thread that was seized stands still.
+pub(super) fn await_stop(target: u32) -> Result<(), Errno> {
     let mut status = 0u32;
     // SAFETY: `status` takes one word.
-    unsafe { call!(nr::WAIT4, target, &raw mut status, WALL, 0) }?;
+    unsafe { call!(nr::WAIT4, target, &raw mut status, WALL, 0) }.map(drop)
+}
+
+fn read(target: u32) -> Result<Traced, Errno> {
+    await_stop(target)?;
     let peek = |index: usize| {
         let mut word = 0u32;
         ptrace(PTRACE_PEEKUSER, target, USER_DEBUGREG + 4 * index, &raw mut word as usize)?;
@@ -102,17 +112,32 @@ fn read(target: u32) -> Result<Traced, Errno> {
 /// # Safety
 /// The memory below `stack_top` is writable and unused; the threads stand still.
 pub unsafe fn look_at_threads(stack_top: usize, looks: &mut [Look]) -> Result<(), Errno> {
+    // What was refused stands in the entries.
+    let started = |result| if result == Err(Errno::EPERM) { Ok(()) } else { result };
     // SAFETY: by the contract above.
-    unsafe { helper::run(stack_top, &mut || look_from_outside(looks)) }?;
-    if looks.iter().any(|look| look.found.is_err_and(|errno| errno == Errno::EPERM)) {
+    started(unsafe { as_tracer(stack_top, &mut || look_from_outside(looks)) })
+}
+
+/// Runs `work` in a helper that may trace this process.
+///
+/// # Errors
+/// Those of `work`; or the helper could not be started.
+///
+/// # Safety
+/// As `look_at_threads`.
+pub(super) unsafe fn as_tracer(stack_top: usize, work: &mut dyn FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
+    let mut result = Ok(());
+    // SAFETY: by the contract above.
+    unsafe { helper::run(stack_top, &mut || result = work()) }?;
+    if result == Err(Errno::EPERM) {
         // Yama refuses a tracer that is no ancestor until the target names it.
         const ANY: usize = usize::MAX;
         if process::prctl(process::PR_SET_PTRACER, ANY, 0, 0, 0).is_ok() {
             // SAFETY: as above.
-            let result = unsafe { helper::run(stack_top, &mut || look_from_outside(looks)) };
+            let again = unsafe { helper::run(stack_top, &mut || result = work()) };
             let _ = process::prctl(process::PR_SET_PTRACER, 0, 0, 0, 0);
-            return result;
+            again?;
         }
     }
-    Ok(())
+    result
 }

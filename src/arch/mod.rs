@@ -15,6 +15,8 @@ pub mod entry;
 #[cfg(target_arch = "x86")]
 pub mod helper;
 #[cfg(target_arch = "x86")]
+pub mod pending;
+#[cfg(target_arch = "x86")]
 pub mod thread_view;
 #[cfg(target_arch = "x86")]
 pub mod tls;

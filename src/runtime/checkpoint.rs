@@ -259,7 +259,7 @@ fn note_timers_and_signals(
     loop {
         let read = timers::read_timers(scratch.timers, scratch.lines)?;
         let others = quiesced.note_pending(scratch.pending, own, read.for_threads, scratch.lines)?;
-        let pending = signals::note_pending(scratch.pending, others, own, scratch.lines)?;
+        let pending = signals::note_pending(scratch.pending, others, own, scratch.helper_stack_top, scratch.lines)?;
         let in_motion = read.has_gone_off(scratch.timers);
         tries += 1;
         if !in_motion || tries == TRIES {

@@ -147,6 +147,8 @@ impl Siginfo {
 }
 
 pub const SI_QUEUE: i32 = -1;
+/// Of a POSIX timer.
+pub const SI_TIMER: i32 = -2;
 pub const SI_TKILL: i32 = -6;
 
 /// `si_value` of signals that the library sends itself: its timer's, and requests that had to wait.

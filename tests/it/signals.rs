@@ -1,9 +1,11 @@
 //! Signals: dispositions, masks, stacks, what is pending, handlers under way.
 
-use crate::common::{SIGUSR2, Spec, kill};
+use crate::common::{Job, SIGUSR2, Spec, kill, wait_until};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use std::time::Duration;
 
 cycles! {
-    signal_dispositions, signal_mask, signal_altstack, signal_pending, signal_nested,
+    signal_dispositions, signal_mask, signal_altstack, signal_pending, signal_nested, signal_flags,
     small_stack, sigaltstack_small, errno_kept, trigger_hidden, trigger_shared,
 }
 
@@ -23,4 +25,84 @@ fn storm() {
         job.restart();
         job.end("after a restart that followed");
     }
+}
+
+/// Queues a signal with a value, for the process or for its main thread.
+fn queue(pid: i32, of_thread: bool, signal: i32, value: i32) {
+    /// Of siginfo_t, as the 64-bit kernel has it.
+    const WORDS: usize = 32;
+    const CODE: usize = 2;
+    const PID: usize = 4;
+    const UID: usize = 5;
+    const VALUE: usize = 6;
+    let mut info = [0i32; WORDS];
+    // SAFETY: takes nothing and cannot fail.
+    let (own_pid, own_uid) = unsafe { (libc::getpid(), libc::getuid()) };
+    for (place, word) in [(0, signal), (CODE, libc::SI_QUEUE), (PID, own_pid), (UID, own_uid as i32), (VALUE, value)] {
+        info[place] = word;
+    }
+    // SAFETY: the kernel reads a siginfo_t from the array.
+    let failed = unsafe {
+        match of_thread {
+            true => libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, pid, signal, info.as_ptr()),
+            false => libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, info.as_ptr()),
+        }
+    };
+    assert_eq!(failed, 0, "signal {signal} cannot be queued");
+}
+
+/// Numbers that come after this word in the text.
+fn numbers_after(text: &str, word: &str) -> Vec<i32> {
+    let rest = text.split(word).nth(1).unwrap_or_else(|| panic!("no {word} in {text}"));
+    rest.lines().next().unwrap_or_default().split_whitespace().map(|number| number.parse().expect("a number")).collect()
+}
+
+/// Runs `act` while signals with the numbers that follow `sent` are queued to signal_arrives.
+fn while_signals_arrive(job: &mut Job, sent: &AtomicI32, act: impl FnOnce(&mut Job)) {
+    let (pid, over) = (job.pid(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                let next = sent.load(Relaxed) + 1;
+                for kind in 0..3 {
+                    queue(pid, kind == 2, libc::SIGRTMIN() + 3 + kind, next);
+                }
+                sent.store(next, Relaxed);
+                std::thread::sleep(Duration::from_micros(500));
+            }
+        });
+        act(job);
+        over.store(true, Relaxed);
+    });
+}
+
+/// Signals that come while a checkpoint is taken: none is lost, none comes twice, all are in order. After a restart those
+/// are there that had been sent before.
+#[test]
+fn signals_arrive_in_checkpoints() {
+    let Some(mut job) = Spec::new("signal_arrives").start() else { return };
+    let sent = AtomicI32::new(0);
+    for _ in 0..3 {
+        while_signals_arrive(&mut job, &sent, |job| {
+            for _ in 0..3 {
+                job.checkpoint();
+            }
+        });
+        let result = job.go("after checkpoints among signals");
+        assert_eq!(numbers_after(&result, "got"), [sent.load(Relaxed); 3], "{result}");
+    }
+    let mut before = 0;
+    while_signals_arrive(&mut job, &sent, |job| {
+        let begun = sent.load(Relaxed);
+        assert!(wait_until(|| (sent.load(Relaxed) > begun + 20).then_some(())).is_some());
+        before = sent.load(Relaxed);
+        job.checkpoint();
+    });
+    job.sigkill();
+    job.restart();
+    let result = job.go("after a restart among signals");
+    for count in numbers_after(&result, "got") {
+        assert!(before <= count && count <= sent.load(Relaxed), "{before} to {}: {result}", sent.load(Relaxed));
+    }
+    job.end("at the end");
 }
