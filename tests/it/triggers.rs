@@ -6,6 +6,8 @@ use crate::common::{
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 /// A JSON file's value, as text: the fields here are numbers and plain words.
 fn field(text: &str, name: &str) -> String {
@@ -285,5 +287,118 @@ fn period_begins_anew() {
     }
     let found = wait_until(|| (job.list_images().last()?.generation > asked).then_some(()));
     assert!(found.is_some(), "the timer takes none any more\n{}", job.story());
+    job.end("at the end");
+}
+
+/// Waits until the program is in this stage.
+fn arrive(job: &Job, stage: &str) {
+    assert!(
+        wait_until(|| job.path(&format!("at.{stage}")).exists().then_some(())).is_some(),
+        "{stage}\n{}",
+        job.story()
+    );
+}
+
+fn go_on_from(job: &Job, stage: &str) {
+    fs::write(job.path(&format!("on.{stage}")), "").expect("a file");
+}
+
+/// Requests in each stage of a program's life, from constructors to destructors: an image each, from which it
+/// is restarted, and it ends as it would have.
+#[test]
+fn triggers_in_each_stage() {
+    let returns = ["constructor", "main", "atexit", "destructor"];
+    let by_pthread_exit = ["constructor", "main", "key", "atexit", "destructor"];
+    for (stages, code) in [(&returns[..], 7), (&by_pthread_exit[..], 0)] {
+        let mut spec = Spec::new("trigger_stages");
+        if code == 0 {
+            spec = spec.arg("pthread_exit");
+        }
+        let mut job = spec.spawn();
+        for stage in stages {
+            arrive(&job, stage);
+            job.checkpoint_by_signal();
+            job.sigkill();
+            job.restart();
+            job.checkpoint();
+            go_on_from(&job, stage);
+        }
+        assert_eq!(job.wait_exit().code(), Some(code), "{stages:?}\n{}", job.story());
+    }
+}
+
+/// Requests all the time while it goes from stage to stage and to its end: no signal kills it or makes it hang.
+#[test]
+fn triggers_on_the_way_out() {
+    for round in 0..12 {
+        let mut job = Spec::new("trigger_stages").spawn();
+        arrive(&job, "constructor");
+        for stage in ["main", "atexit", "destructor"] {
+            go_on_from(&job, stage);
+        }
+        let pid = job.pid();
+        let over = AtomicBool::new(false);
+        let status = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Relaxed) && kill(pid, SIGUSR2) {
+                    std::thread::sleep(Duration::from_micros(100 << (round % 6)));
+                }
+            });
+            go_on_from(&job, "constructor");
+            let status = job.wait_exit();
+            over.store(true, Relaxed);
+            status
+        });
+        assert_eq!(status.code(), Some(7), "{status}\n{}", job.story());
+    }
+}
+
+/// Through `selfckpt run` also those that come before the library is there: they are kept until it is.
+#[test]
+fn triggers_at_the_start_of_run() {
+    for round in 0..8 {
+        let temp = crate::common::TempDir::new("start-of-run");
+        let images = temp.path().join("images");
+        for stage in ["constructor", "main", "atexit", "destructor"] {
+            fs::write(temp.path().join(format!("on.{stage}")), "").expect("a file");
+        }
+        let mut command = selfckpt_command();
+        command.args(["run", "-q", "--keep-images", "--dir"]).arg(&images).arg("--");
+        command.arg(crate::common::program("trigger_stages")).arg(temp.path());
+        let mut child = command.spawn().expect("selfckpt run");
+        let pid = child.id() as i32;
+        let holds = || {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?.trim().to_string();
+            (u64::from_str_radix(&blocked, 16).ok()? & (1 << (SIGUSR2 - 1)) != 0).then_some(())
+        };
+        assert!(wait_until(holds).is_some(), "the command does not wait for signals");
+        std::thread::sleep(Duration::from_micros(500 * round));
+        assert!(kill(pid, SIGUSR2));
+        let status = wait_until(|| child.try_wait().expect("wait")).expect("an end");
+        assert_eq!(status.code(), Some(7), "{status}");
+    }
+}
+
+/// A program that is stopped when the request comes, while its image is written, and when it is killed: a restart
+/// goes on.
+#[test]
+fn stopped_around_a_checkpoint() {
+    let mut job = large("USR1");
+    job.stop();
+    assert!(kill(job.pid(), SIGUSR2));
+    assert!(wait_until(|| is_pending(&job, SIGUSR2).then_some(())).is_some(), "the request is not kept");
+    assert_eq!(job.list_images(), [], "an image of a stopped program");
+    assert!(kill(job.pid(), libc::SIGCONT));
+    wait_for_writing(&job.images);
+    job.stop();
+    assert!(kill(job.pid(), libc::SIGCONT));
+    assert!(wait_until(|| job.list_images().pop()).is_some(), "{}", job.story());
+    job.go("after it was stopped");
+    job.checkpoint();
+    job.stop();
+    job.sigkill();
+    job.restart();
+    job.go("after a restart of a program that was stopped");
     job.end("at the end");
 }
