@@ -14,6 +14,7 @@ pub mod raw_call;
 pub mod thread_ids;
 pub mod threads;
 pub mod waits;
+pub mod watches;
 
 use crate::sys::Errno;
 use core::arch::global_asm;

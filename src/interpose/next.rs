@@ -106,6 +106,7 @@ names! {
     SIGTIMEDWAIT = c"sigtimedwait";
     SIGTIMEDWAIT64 = c"__sigtimedwait64";
     SIGNALFD = c"signalfd";
+    INOTIFY_ADD_WATCH = c"inotify_add_watch";
     PPOLL = c"ppoll";
     PPOLL64 = c"__ppoll64";
     PPOLL_CHK = c"__ppoll_chk";

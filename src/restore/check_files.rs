@@ -95,11 +95,13 @@ fn are_files(bytes: &[u8], files: usize) -> bool {
 }
 
 fn is_watch(bytes: &[u8], files: usize) -> bool {
-    InotifyWatch::read_from_bytes(bytes).is_ok_and(|watch| {
-        let file = watch.file.get();
-        ((file as usize) < files || file == InotifyWatch::WORKING_DIRECTORY)
-            && (1..=InotifyWatch::HIGHEST).contains(&watch.wd.get())
-    })
+    let Ok((watch, path)) = InotifyWatch::read_from_prefix(bytes) else { return false };
+    let fits = match watch.file.get() {
+        InotifyWatch::PATH => path.starts_with(b"/") && path.len() < 4096 && !path.contains(&0),
+        InotifyWatch::WORKING_DIRECTORY => path.is_empty(),
+        file => (file as usize) < files && path.is_empty(),
+    };
+    fits && (1..=InotifyWatch::HIGHEST).contains(&watch.wd.get())
 }
 
 /// What is known of a socket.

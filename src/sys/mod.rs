@@ -18,6 +18,7 @@ pub mod process;
 pub mod pty;
 pub mod socket;
 pub mod text;
+pub mod watched;
 
 pub use errno::Errno;
 pub use text::Text;

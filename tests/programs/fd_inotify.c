@@ -1,6 +1,7 @@
 /*
  * inotify: watches on an open file, on an open directory and on the working directory, with their numbers, after one
- * that was removed; a second instance has a watch on what is not open, which no restart finds again.
+ * that was removed, and on what is not open: by an absolute and a relative path, a symbolic link itself. A second
+ * instance has a watch that was made behind the library's back, which no restart finds again.
  */
 #include "harness.h"
 #include <poll.h>
@@ -36,8 +37,15 @@ int main(int argc, char **argv)
     int of_dir = inotify_add_watch(in, test_path("watched"), IN_CREATE | IN_DELETE | IN_ONLYDIR);
     int of_here = inotify_add_watch(in, ".", IN_CREATE);
     NEED(of_file > 0 && of_dir > of_file + 1 && of_here > of_dir);
+    NEED(mkdir("there", 0700) == 0 && mkdir(test_path("closed"), 0700) == 0 && mkdir(test_path("unknown"), 0700) == 0);
+    NEED(symlink("there", "link") == 0);
+    int of_closed = inotify_add_watch(in, test_path("closed"), IN_CREATE);
+    int of_there = inotify_add_watch(in, "./there", IN_CREATE);
+    int of_link = inotify_add_watch(in, "link", IN_ATTRIB | IN_DONT_FOLLOW);
+    NEED(of_closed > of_here && of_there > of_closed && of_link > of_there);
     int lost = inotify_init1(IN_NONBLOCK), is_lost = 0;
-    NEED(lost >= 0 && inotify_add_watch(lost, "/usr", IN_DELETE_SELF) > 0);
+    NEED(lost >= 0 && syscall(SYS_inotify_add_watch, lost, test_path("unknown"), IN_CREATE) > 0);
+    NEED(take(in, of_here) == (IN_CREATE | IN_ISDIR));
     ready();
     do {
         next_round();
@@ -56,7 +64,18 @@ int main(int argc, char **argv)
         close(open("made", O_CREAT | O_WRONLY, 0600));
         EXPECT(take(in, of_here) == IN_CREATE, "no event of the working directory");
         NEED(unlink("made") == 0);
-        EXPECT(read(lost, events, 1) == (is_lost ? 0 : -1), "the other instance");
+        close(openat(AT_FDCWD, "there/made", O_CREAT | O_WRONLY, 0600));
+        EXPECT(take(in, of_there) == IN_CREATE, "no event by a relative path");
+        NEED(unlink("there/made") == 0);
+        close(open(test_path("closed/made"), O_CREAT | O_WRONLY, 0600));
+        EXPECT(take(in, of_closed) == IN_CREATE, "no event by an absolute path");
+        close(open(test_path("unknown/made"), O_CREAT | O_WRONLY, 0600));
+        uint32_t of_lost = take(lost, 1);
+        EXPECT(of_lost == (is_lost ? 0 : IN_CREATE), "the other instance: %#x", of_lost);
+        NEED(unlink(test_path("closed/made")) == 0 && unlink(test_path("unknown/made")) == 0);
+        struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
+        NEED(utimensat(AT_FDCWD, "link", times, AT_SYMLINK_NOFOLLOW) == 0);
+        EXPECT(take(in, of_link) == IN_ATTRIB, "no event of a symbolic link");
         errno = 0;
     } while (report());
     return finish();

@@ -7,9 +7,11 @@ use crate::capture::failure::{Failure, fail, refuse};
 use crate::capture::notices::notice;
 use crate::format::files::{EpollTarget, InotifyWatch, Timerfd, data_kind, file_kind};
 use crate::format::notice::code;
-use crate::sys::abi::{S_IFDIR, S_IFMT, S_IFREG, makedev};
-use crate::sys::lines::{Cursor, field, parse_dec, parse_hex};
-use crate::sys::{Errno, Text, call, fs, nr, process, text::text};
+use crate::sys::abi::{S_IFDIR, S_IFMT, S_IFREG, Statx, makedev};
+use crate::sys::lines::{Cursor, Lines, field, parse_dec, parse_hex};
+use crate::sys::text::text;
+use crate::sys::watched::{self, IN_DONT_FOLLOW};
+use crate::sys::{Errno, Text, call, fs, nr, process};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
@@ -19,7 +21,7 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
         b"anon_inode:[timerfd]" => Some(file_kind::TIMERFD),
         b"anon_inode:[signalfd]" => Some(file_kind::SIGNALFD),
         b"anon_inode:[eventpoll]" => Some(file_kind::EPOLL),
-        b"anon_inode:inotify" | b"inotify" if all_watches_are_open(subject) => Some(file_kind::INOTIFY),
+        b"anon_inode:inotify" | b"inotify" => Some(file_kind::INOTIFY),
         b"anon_inode:[pidfd]" if is_own_pidfd(subject) => Some(file_kind::PIDFD),
         _ => None,
     }
@@ -45,21 +47,56 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
         let _ = unsafe { call!(nr::TIMERFD_GETTIME64, fd, unused.as_mut_ptr()) };
     }
     let buf = core::mem::take(&mut saver.buf);
-    let result = match fdinfo(fd, buf) {
-        Ok(text) => match kind {
-            file_kind::EVENTFD => save_eventfd(saver, fd, file, text),
-            file_kind::TIMERFD => save_timerfd(saver, fd, file, text),
-            file_kind::SIGNALFD => match field(text, b"sigmask").and_then(parse_hex) {
-                Some(mask) => saver.data(file, data_kind::SIGNALFD, mask, &[]),
-                None => Err(unknown(fd)),
+    let result = match kind {
+        file_kind::EPOLL | file_kind::INOTIFY => save_targets(saver, subject, kind, buf),
+        _ => match fdinfo(fd, buf) {
+            Ok(text) => match kind {
+                file_kind::EVENTFD => save_eventfd(saver, fd, file, text),
+                file_kind::TIMERFD => save_timerfd(saver, fd, file, text),
+                _ => match field(text, b"sigmask").and_then(parse_hex) {
+                    Some(mask) => saver.data(file, data_kind::SIGNALFD, mask, &[]),
+                    None => Err(unknown(fd)),
+                },
             },
-            file_kind::INOTIFY => save_inotify(saver, subject, text),
-            _ => save_epoll(saver, fd, file, subject.table, text),
+            Err(errno) => Err(unreadable_info(errno, fd)),
         },
-        Err(errno) => Err(fail!(errno, "cannot read /proc/thread-self/fdinfo/{fd}")),
     };
     saver.buf = buf;
     result
+}
+
+/// What an epoll or inotify watches: a line each, of any number.
+fn save_targets(
+    saver: &mut Saver<'_, '_, '_>,
+    subject: &Subject<'_>,
+    kind: u32,
+    buf: &mut [u8],
+) -> Result<(), Failure> {
+    let fd = subject.slot.fd;
+    let failed = |errno| unreadable_info(errno, fd);
+    let path: Text<40> = text!("/proc/thread-self/fdinfo/{fd}\0");
+    let info = fs::OwnedFd(fs::open(path.as_bytes(), fs::O_RDONLY | fs::O_CLOEXEC, 0).map_err(failed)?);
+    let mut lines = Lines::new(info.0, buf);
+    while let Some(line) = lines.next_line().map_err(failed)? {
+        if kind == file_kind::INOTIFY {
+            save_watch(saver, subject, line)?;
+        } else {
+            save_epoll_target(saver, subject, line)?;
+        }
+    }
+    if kind == file_kind::INOTIFY && fs::bytes_to_read(fd).is_ok_and(|bytes| bytes != 0) {
+        notice!(
+            saver.notices,
+            code::STATE_NOT_SAVED,
+            fd as u64,
+            "events that wait in inotify fd {fd} are not saved; a restarted program does not see them"
+        );
+    }
+    Ok(())
+}
+
+fn unreadable_info(errno: Errno, fd: i32) -> Failure {
+    fail!(errno, "cannot read /proc/thread-self/fdinfo/{fd}")
 }
 
 fn unknown(fd: i32) -> Failure {
@@ -118,91 +155,94 @@ fn save_timerfd(saver: &mut Saver<'_, '_, '_>, fd: i32, file: u32, text: &[u8]) 
     saver.data(file, data_kind::TIMERFD, 0, state.as_bytes())
 }
 
-/// `tfd: 5 events: 19 data: 5 pos:0 ino:61 sdev:e` for each target.
-fn save_epoll(saver: &mut Saver<'_, '_, '_>, fd: i32, file: u32, table: Table<'_>, text: &[u8]) -> Result<(), Failure> {
-    for line in text.split(|&b| b == b'\n') {
-        let Some(rest) = line.strip_prefix(b"tfd:") else { continue };
-        let mut cursor = Cursor(rest);
-        let mut target = || {
-            let number = parse_dec(cursor.word())? as i32;
-            let mut value = |name: &[u8]| {
-                // The value may follow its name at once, or after spaces.
-                let word = cursor.word().strip_prefix(name)?;
-                parse_hex(if word.is_empty() { cursor.word() } else { word })
-            };
-            let events = value(b"events:")? as u32;
-            let data = value(b"data:")?;
-            value(b"pos:");
-            let (ino, dev) = (value(b"ino:")?, value(b"sdev:")?);
-            Some((number, events, data, ino, makedev((dev >> 20) as u32, (dev & 0xf_ffff) as u32)))
+/// `tfd: 5 events: 19 data: 5 pos:0 ino:61 sdev:e` for each target of an epoll.
+fn save_epoll_target(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, line: &[u8]) -> Result<(), Failure> {
+    let (fd, table) = (subject.slot.fd, subject.table);
+    let Some(rest) = line.strip_prefix(b"tfd:") else { return Ok(()) };
+    let mut cursor = Cursor(rest);
+    let mut target = || {
+        let number = parse_dec(cursor.word())? as i32;
+        let mut value = |name: &[u8]| {
+            // The value may follow its name at once, or after spaces.
+            let word = cursor.word().strip_prefix(name)?;
+            parse_hex(if word.is_empty() { cursor.word() } else { word })
         };
-        let (number, events, data, ino, dev) = target().ok_or_else(|| unknown(fd))?;
-        let Some(found) = find_target(table, fd, number, dev, ino) else {
-            notice!(
-                saver.notices,
-                code::STATE_NOT_SAVED,
-                fd as u64,
-                "epoll fd {fd} watches a file (once fd {number}) of which this process has no descriptor any more; a \
-                 restarted one does not"
-            );
-            continue;
-        };
-        let target = EpollTarget {
-            fd: U32::new(number as u32),
-            file: U32::new(found),
-            events: U32::new(events),
-            reserved: U32::new(0),
-            data: U64::new(data),
-        };
-        saver.data(file, data_kind::EPOLL_TARGET, 0, target.as_bytes())?;
-    }
-    Ok(())
-}
-
-/// A line of an inotify: `inotify wd:1 ino:2a sdev:800001 mask:fce ...`, all in hexadecimal. The kernel tells no path:
-/// what is watched must be open as well, or be the working directory.
-fn watch_of(line: &[u8], table: Table<'_>) -> Option<InotifyWatch> {
-    let mut cursor = Cursor(line.strip_prefix(b"inotify ")?);
-    let mut value = |name: &[u8]| parse_hex(cursor.word().strip_prefix(name)?);
-    let (wd, ino, dev, mask) = (value(b"wd:")?, value(b"ino:")?, value(b"sdev:")?, value(b"mask:")?);
-    let dev = makedev((dev >> 20) as u32, (dev & 0xf_ffff) as u32);
-    let open = table.of_object(dev, ino).find(|slot| matches!(slot.mode & S_IFMT, S_IFREG | S_IFDIR));
-    let here = || fs::stat(b".\0").is_ok_and(|stat| stat.dev() == dev && stat.ino == ino);
-    let file = match open {
-        Some(slot) => slot.file,
-        None if here() => InotifyWatch::WORKING_DIRECTORY,
-        None => return None,
+        let events = value(b"events:")? as u32;
+        let data = value(b"data:")?;
+        value(b"pos:");
+        let (ino, dev) = (value(b"ino:")?, value(b"sdev:")?);
+        Some((number, events, data, ino, device(dev)))
     };
-    let wd = u32::try_from(wd).ok().filter(|wd| (1..=InotifyWatch::HIGHEST).contains(wd))?;
-    Some(InotifyWatch { wd: U32::new(wd), mask: U32::new(mask as u32), file: U32::new(file), reserved: U32::new(0) })
-}
-
-fn watches(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|&b| b == b'\n').filter(|line| line.starts_with(b"inotify "))
-}
-
-/// Whether a restart can watch all that the inotify watches.
-fn all_watches_are_open(subject: &Subject<'_>) -> bool {
-    let mut buf = [0u8; 8192];
-    let read = fdinfo(subject.slot.fd, &mut buf);
-    read.is_ok_and(|text| text.len() < 8000 && watches(text).all(|line| watch_of(line, subject.table).is_some()))
-}
-
-fn save_inotify(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, text: &[u8]) -> Result<(), Failure> {
-    let (fd, file) = (subject.slot.fd, subject.slot.file);
-    for line in watches(text) {
-        let watch = watch_of(line, subject.table).ok_or_else(|| unknown(fd))?;
-        saver.data(file, data_kind::INOTIFY_WATCH, 0, watch.as_bytes())?;
-    }
-    if fs::bytes_to_read(fd).is_ok_and(|bytes| bytes != 0) {
+    let (number, events, data, ino, dev) = target().ok_or_else(|| unknown(fd))?;
+    let Some(found) = find_target(table, fd, number, dev, ino) else {
         notice!(
             saver.notices,
             code::STATE_NOT_SAVED,
             fd as u64,
-            "events that wait in inotify fd {fd} are not saved; a restarted program does not see them"
+            "epoll fd {fd} watches a file (once fd {number}) of which this process has no descriptor any more; a \
+             restarted one does not"
         );
-    }
-    Ok(())
+        return Ok(());
+    };
+    let target = EpollTarget {
+        fd: U32::new(number as u32),
+        file: U32::new(found),
+        events: U32::new(events),
+        reserved: U32::new(0),
+        data: U64::new(data),
+    };
+    saver.data(subject.slot.file, data_kind::EPOLL_TARGET, 0, target.as_bytes())
+}
+
+/// A device as the kernel has it inside, and shows it in fdinfo.
+fn device(sdev: u64) -> u64 {
+    makedev((sdev >> 20) as u32, (sdev & 0xf_ffff) as u32)
+}
+
+/// A line of an inotify: `inotify wd:1 ino:2a sdev:800001 mask:fce ...`, all in hexadecimal. The kernel tells no path:
+/// what is watched is open as well, or is the working directory, or still has the path that it was given to watch.
+fn save_watch(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, line: &[u8]) -> Result<(), Failure> {
+    let fd = subject.slot.fd;
+    let Some(rest) = line.strip_prefix(b"inotify ") else { return Ok(()) };
+    let mut cursor = Cursor(rest);
+    let mut value = |name: &[u8]| parse_hex(cursor.word().strip_prefix(name)?);
+    let mut watch = || Some((value(b"wd:")?, value(b"ino:")?, device(value(b"sdev:")?), value(b"mask:")? as u32));
+    let (wd, ino, dev, mask) = watch().ok_or_else(|| unknown(fd))?;
+    let is_it = |found: Result<Statx, Errno>| found.is_ok_and(|stat| stat.dev() == dev && stat.ino == ino);
+    let open = || subject.table.of_object(dev, ino).find(|slot| matches!(slot.mode & S_IFMT, S_IFREG | S_IFDIR));
+    // The kernel does not keep that a link itself is meant.
+    let noted = || {
+        watched::paths_of(dev, ino).find_map(|path| {
+            let flag = if is_it(fs::lstat(path)) { IN_DONT_FOLLOW } else { 0 };
+            (flag != 0 || is_it(fs::stat(path))).then_some((path.strip_suffix(b"\0")?, flag))
+        })
+    };
+    let (file, found) = if let Some(slot) = open() {
+        (slot.file, None)
+    } else if is_it(fs::stat(b".\0")) {
+        (InotifyWatch::WORKING_DIRECTORY, None)
+    } else {
+        (InotifyWatch::PATH, noted())
+    };
+    let number = u32::try_from(wd).ok().filter(|wd| (1..=InotifyWatch::HIGHEST).contains(wd));
+    let Some(number) = number.filter(|_| file != InotifyWatch::PATH || found.is_some()) else {
+        notice!(
+            saver.notices,
+            code::STATE_NOT_SAVED,
+            fd as u64,
+            "watch {wd} of inotify fd {fd} is on inode {ino} of device {}:{}, whose path is not known; a restarted \
+             program does not watch it",
+            dev >> 32,
+            dev as u32
+        );
+        return Ok(());
+    };
+    let (path, flag) = found.unwrap_or((&[], 0));
+    let watch =
+        InotifyWatch { wd: U32::new(number), mask: U32::new(mask | flag), file: U32::new(file), reserved: U32::new(0) };
+    let mut bytes: Text<4200> = Text::from_bytes(watch.as_bytes());
+    bytes.push(path);
+    saver.data(subject.slot.file, data_kind::INOTIFY_WATCH, 0, bytes.as_bytes())
 }
 
 /// The FILE that an epoll watches under a number: what has that number now, or what else is the same file.

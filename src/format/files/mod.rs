@@ -163,7 +163,7 @@ pub mod file_kind {
     pub const EPOLL: u32 = 33;
     /// A pidfd of the process itself.
     pub const PIDFD: u32 = 34;
-    /// An inotify whose watches are all on files that the process has open.
+    /// An inotify with the watches of which it is known what they watch.
     pub const INOTIFY: u32 = 35;
     /// A socket; its [`super::Socket`] tells which.
     pub const SOCKET: u32 = 50;
@@ -255,7 +255,7 @@ pub struct InotifyWatch {
     /// Its number, from 1 on.
     pub wd: U32,
     pub mask: U32,
-    /// [`File::id`] of the same file or directory, or [`InotifyWatch::WORKING_DIRECTORY`].
+    /// [`File::id`] of the same file or directory, or [`InotifyWatch::WORKING_DIRECTORY`], or [`InotifyWatch::PATH`].
     pub file: U32,
     pub reserved: U32,
 }
@@ -263,6 +263,8 @@ const _: () = assert!(size_of::<InotifyWatch>() == 16);
 
 impl InotifyWatch {
     pub const WORKING_DIRECTORY: u32 = u32::MAX;
+    /// What has the path that follows, absolute and without NUL.
+    pub const PATH: u32 = u32::MAX - 1;
     /// Numbers are given in turn: a restart has to count up to it.
     pub const HIGHEST: u32 = 1 << 16;
 }

@@ -5,6 +5,7 @@ use super::{Files, Subject};
 use crate::format::files::{EpollTarget, InotifyWatch, Timerfd, data_kind, file_kind};
 use crate::format::image::{FileDataEntry, Image};
 use crate::sys::{Errno, call, fs as raw, nr, process};
+use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 use zerocopy::FromBytes;
 
@@ -48,16 +49,17 @@ impl Files {
         let lowest = |file: u32| image.fds.iter().find(|fd| fd.file.get() == file).map(|fd| fd.fd.get() as RawFd);
         for entry in image.files.iter().filter(|entry| entry.file.kind.get() == file_kind::INOTIFY) {
             let Some(inotify) = lowest(entry.file.id.get()) else { continue };
-            let mut watches: Vec<InotifyWatch> =
-                entry.data.iter().filter_map(|item| InotifyWatch::read_from_bytes(&item.bytes).ok()).collect();
-            watches.sort_by_key(|watch| watch.wd.get());
+            let mut watches: Vec<(InotifyWatch, &[u8])> =
+                entry.data.iter().filter_map(|item| InotifyWatch::read_from_prefix(&item.bytes).ok()).collect();
+            watches.sort_by_key(|(watch, _)| watch.wd.get());
             // What making them leaves in it is read away.
             let flags = entry.file.flags.get() & raw::O_NONBLOCK;
             let _ = raw::fcntl(inotify, raw::F_SETFL, raw::O_NONBLOCK as usize);
-            for watch in watches {
+            for (watch, path) in watches {
                 let path = match watch.file.get() {
-                    InotifyWatch::WORKING_DIRECTORY => ".\0".to_string(),
-                    file => format!("/proc/self/fd/{}\0", lowest(file).unwrap_or(-1)),
+                    InotifyWatch::WORKING_DIRECTORY => c".".to_owned(),
+                    InotifyWatch::PATH => CString::new(path).unwrap_or_default(),
+                    file => CString::new(format!("/proc/self/fd/{}", lowest(file).unwrap_or(-1))).unwrap_or_default(),
                 };
                 if let Err(errno) = add_watch(inotify, &path, &watch) {
                     warn(format!("inotify fd {inotify} does not watch {path:?} any more: {errno}"));
@@ -148,9 +150,9 @@ impl Files {
 }
 
 /// Numbers are given in turn: those that are not wanted are given back.
-fn add_watch(inotify: RawFd, path: &str, watch: &InotifyWatch) -> Result<(), Errno> {
+fn add_watch(inotify: RawFd, path: &CStr, watch: &InotifyWatch) -> Result<(), Errno> {
     loop {
-        // SAFETY: the path ends with a NUL.
+        // SAFETY: a path with its NUL.
         let wd = unsafe { call!(nr::INOTIFY_ADD_WATCH, inotify, path.as_ptr(), watch.mask.get()) }? as u32;
         if wd == watch.wd.get() {
             return Ok(());
