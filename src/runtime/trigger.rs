@@ -69,6 +69,13 @@ fn serve_signal(signal: u32, info: &Siginfo, ucontext: usize) {
     // SAFETY: the kernel passes the ucontext of its frame.
     let frame = unsafe { Frame::new(ucontext) };
     let mut request = Request { signal, token, by_call, stop: false, frame, started: process::now(), scratch: 0 };
+    if process::shares_memory_with_parent() {
+        // A child of vfork, soon another program: what it noted here would be its parent's.
+        if by_call {
+            frame.set_eax((-Errno::EOPNOTSUPP.0) as u32);
+        }
+        return;
+    }
     if config::BLOCKED.load(Ordering::Relaxed) != 0 {
         refuse_blocked(&request);
         return;

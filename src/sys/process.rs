@@ -279,6 +279,13 @@ pub fn share_files_and_directory(a: u32, b: u32) -> (bool, bool) {
     (same(KCMP_FILES), same(KCMP_FS))
 }
 
+/// Whether the process runs in its parent's memory, as after vfork(2). `false` where the kernel does not tell.
+pub fn shares_memory_with_parent() -> bool {
+    const KCMP_VM: u32 = 1;
+    // SAFETY: takes numbers only.
+    unsafe { call!(nr::KCMP, getppid(), getpid(), KCMP_VM, 0, 0) }.is_ok_and(|order| order == 0)
+}
+
 /// Lets others run.
 pub fn yield_cpu() {
     // SAFETY: affects no memory.

@@ -61,6 +61,29 @@ fn stuck_thread() {
     job.end("after a restart");
 }
 
+/// A thread in vfork: its child is named; where children are ignored, the thread is, which does not stop. The child shares
+/// the program's memory, also that of the library: a request to it is not the program's.
+#[test]
+fn thread_in_vfork() {
+    for (children, words) in [
+        ("fail", &["the program has child processes"][..]),
+        ("ignore", &["(spawner) does not stop within 5 s: state D", "system call 190 "]),
+    ] {
+        let mut job = Spec::new("thread_vfork").env("SELFCKPT_CHILDREN", children).start().expect("never skipped");
+        let pid = job.pid().to_string();
+        assert!(kill(job.read_pid("child"), SIGUSR2));
+        assert_refused(&job.selfckpt(&["checkpoint", pid.as_str()]), 125, words);
+        assert!(job.list_images().is_empty(), "an image without a thread");
+        job.go("after a checkpoint that failed");
+        let image = job.checkpoint();
+        assert_eq!(image.path, job.images.join("thread_vfork.000001.ckpt"));
+        assert_eq!(job.list_images().len(), 1, "{}", job.story());
+        job.sigkill();
+        job.restart();
+        job.end("after a restart");
+    }
+}
+
 /// What a thread has for itself and no restart gives back is said, with its id.
 #[test]
 fn unshared_by_a_thread() {
