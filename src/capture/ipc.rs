@@ -143,8 +143,9 @@ pub fn capture_ipc(
     })?;
     for_each_listed(Table::Queues, lines, |listed| {
         let mut users = Users::default();
-        for pid in listed.pids {
-            users.add(pid);
+        // A queue may be older than this process, whose number was another's. One that it must not read is not its own.
+        if ipc::queue_limit(listed.id) != Err(Errno::EACCES) {
+            listed.pids.into_iter().for_each(|pid| users.add(pid));
         }
         if !users.ask("message queue", listed.id, notices) {
             return Ok(());

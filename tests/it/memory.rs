@@ -132,6 +132,26 @@ fn sysv_memory_of_others() {
     remove_ipc([keyed, sem, queue, 0, private]);
 }
 
+/// A queue that the program must not read is not its own, whatever pid the kernel notes: it may be older.
+#[test]
+fn queue_that_cannot_be_read() {
+    if !is_root() {
+        return;
+    }
+    let mut job = Spec::new("sysv_ipc").user(65534).start().expect("a user may start it");
+    let ids = ids_of(&job);
+    // SAFETY: a structure of numbers, which the kernel fills in and reads.
+    unsafe {
+        let mut queue: libc::msqid_ds = std::mem::zeroed();
+        assert_eq!(libc::msgctl(ids[2], libc::IPC_STAT, &mut queue), 0);
+        queue.msg_perm.mode = 0;
+        assert_eq!(libc::msgctl(ids[2], libc::IPC_SET, &mut queue), 0);
+    }
+    job.checkpoint();
+    job.sigkill();
+    remove_ipc(ids);
+}
+
 #[test]
 fn queues_of_a_user() {
     if is_root() {

@@ -635,10 +635,6 @@ static void set_up(int which)
 {
     const struct timeval limit = {SECONDS, 0};
     pthread_mutexattr_t attributes;
-    NEED((queues[which] = msgget(IPC_PRIVATE, 0600)) >= 0 && (full_queues[which] = msgget(IPC_PRIVATE, 0600)) >= 0);
-    struct { long type; char text[8]; } message = {1, ""};
-    while (msgsnd(full_queues[which], &message, sizeof message.text, IPC_NOWAIT) == 0)
-        ;
     empty_mqs[which] = open_mq(which * 2, 0);
     full_mqs[which] = open_mq(which * 2 + 1, 1);
     NEED(pipe(pipes[which]) == 0);
@@ -662,6 +658,34 @@ static void set_up(int which)
     NEED(pthread_mutex_init(&inheriting[which], &attributes) == 0);
     for (int i = 0; i < 2; i++)
         NEED((files[which][i] = open(test_path(which ? "ofd" : "flock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) >= 0);
+}
+
+/* Objects that would outlive a program that the test kills: only where they are waited for. */
+static int uses_system_v(void)
+{
+    return chosen == NULL || chosen->wait == message_receive || chosen->wait == message_send ||
+           chosen->wait == timed_semop || chosen->wait == any_semop;
+}
+
+static void set_up_system_v(void)
+{
+    struct { long type; char text[8]; } message = {1, ""};
+    NEED((queues[WOKEN] = msgget(IPC_PRIVATE, 0600)) >= 0 && (full_queues[WOKEN] = msgget(IPC_PRIVATE, 0600)) >= 0);
+    while (msgsnd(full_queues[WOKEN], &message, sizeof message.text, IPC_NOWAIT) == 0)
+        ;
+    NEED((sems = semget(IPC_PRIVATE, BOTH, 0600)) >= 0);
+    for (int i = 0; i < BOTH; i++) {
+        /* Changed once, by which the kernel knows it as this process's. */
+        struct sembuf both[] = {{(unsigned short)i, 1, 0}, {(unsigned short)i, -1, 0}};
+        NEED(semop(sems, both, 2) == 0);
+    }
+}
+
+static void remove_system_v(void)
+{
+    msgctl(queues[WOKEN], IPC_RMID, NULL);
+    msgctl(full_queues[WOKEN], IPC_RMID, NULL);
+    semctl(sems, 0, IPC_RMID);
 }
 
 /* Holds for ever what the waits with a limit wait for. */
@@ -702,12 +726,8 @@ int main(int argc, char **argv)
     NEED(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0);
     for (int which = 0; which < BOTH; which++)
         set_up(which);
-    NEED((sems = semget(IPC_PRIVATE, BOTH, 0600)) >= 0);
-    for (int i = 0; i < BOTH; i++) {
-        /* Changed once, by which the kernel knows it as this process's. */
-        struct sembuf both[] = {{(unsigned short)i, 1, 0}, {(unsigned short)i, -1, 0}};
-        NEED(semop(sems, both, 2) == 0);
-    }
+    if (uses_system_v())
+        set_up_system_v();
     NEED(pipe(full_pipe) == 0 && mkfifo(test_path("fifo"), 0600) == 0);
     NEED((event_fd = eventfd(0, EFD_CLOEXEC)) >= 0);
     for (int i = 0; i < BOTH; i++) {
@@ -746,10 +766,7 @@ int main(int argc, char **argv)
         for (struct kind *kind = kinds; kind < kinds + KINDS; kind++)
             EXPECT(kind->failed[0] == 0, "%s", kind->failed);
     } while (report());
-    for (int i = 0; i < BOTH; i++) {
-        msgctl(queues[i], IPC_RMID, NULL);
-        msgctl(full_queues[i], IPC_RMID, NULL);
-    }
-    semctl(sems, 0, IPC_RMID);
+    if (uses_system_v())
+        remove_system_v();
     return finish();
 }
