@@ -2,7 +2,7 @@
 
 use crate::common::{
     Job, NOBODY, Random, SIGUSR2, Spec, TempDir, assert_refused, assert_success, gone, is_root, kill, library,
-    output_of, program, run_selfckpt, selfckpt_command, wait_until,
+    output_of, program, run_selfckpt, selfckpt_command, skipped, wait_until,
 };
 use std::fs::{self, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -721,4 +721,45 @@ fn image_of_another_program() {
     job.sigkill();
     let spec = Spec::plain("counter").arg("3").arg("0").env("SELFCKPT_RESTART", text(&image.path));
     refused_start(spec, &["heap", "counter"]);
+}
+
+/// Restarted as another user: the ids of both are named, by command and library.
+#[test]
+fn image_of_another_user() {
+    if !is_root() {
+        return skipped("needs another user");
+    }
+    let mut of_root = Spec::new("heap").start().expect("a start");
+    let mut of_nobody = Spec::new("heap").user(NOBODY).start().expect("a start");
+    for job in [&mut of_root, &mut of_nobody] {
+        job.checkpoint();
+        job.sigkill();
+    }
+    let give = |path: &Path, uid| std::os::unix::fs::chown(path, Some(uid), Some(uid)).expect("chown");
+    let (roots, nobodys) = (of_root.list_images().remove(0).path, of_nobody.list_images().remove(0).path);
+    let restart = |job: &Job, path: &Path| job.selfckpt(&["restart", text(path)]);
+
+    let (nobody, root) = (format!("user {NOBODY}"), "user 0");
+    assert_refused(&restart(&of_root, &nobodys), 125, &["belongs to", &nobody, root]);
+    give(&nobodys, 0);
+    assert_refused(&restart(&of_root, &nobodys), 125, &["ran as", &nobody, root]);
+    give(&nobodys, NOBODY);
+
+    // Root's, given away: whoever has it now has not taken it.
+    let stolen = of_nobody.path("heap.000009.ckpt");
+    fs::copy(&roots, &stolen).expect("copy");
+    give(&stolen, NOBODY);
+    assert_refused(&restart(&of_nobody, &stolen), 125, &["ran as", root, &nobody]);
+
+    let mut by_environment = Command::new(of_nobody.path("bin/heap"));
+    by_environment.arg(of_nobody.path("")).env("LD_PRELOAD", of_nobody.path("bin/libselfckpt.so"));
+    let output = by_environment.env("SELFCKPT_RESTART", &nobodys).output().expect("the program");
+    assert_refused(&output, 125, &[&format!("was taken as {nobody}, this is {root}")]);
+    give(&roots, NOBODY);
+    of_root.restart_by_environment();
+    assert_eq!(of_root.wait_exit().code(), Some(125));
+    assert!(of_root.story().contains(&format!("belongs to {nobody}, this is {root}")), "{}", of_root.story());
+    give(&roots, 0);
+    of_root.restart();
+    of_root.end("as the user that it was");
 }

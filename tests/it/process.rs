@@ -77,3 +77,17 @@ fn usable_cpus() -> Vec<usize> {
     // SAFETY: the numbers are within the set.
     (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
 }
+
+/// A filter of system calls is told of, and not in force after a restart.
+#[test]
+fn seccomp_filter() {
+    let filter = crate::common::program("no_clone3");
+    let mut job = Spec::new("heap").prefix(&[filter.to_str().expect("UTF-8"), "38"]).start().expect("a start");
+    let image = job.checkpoint();
+    let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(text.contains("the seccomp filter is not saved"), "{text}");
+    job.sigkill();
+    job.restart();
+    job.end("after a restart without the filter");
+}

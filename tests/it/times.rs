@@ -1,6 +1,6 @@
 //! Clocks and timers.
 
-use crate::common::{NOBODY, Random, SIGUSR2, Spec, is_root, kill, skipped};
+use crate::common::{NOBODY, Random, SIGUSR2, Spec, assert_refused, is_root, kill, skipped};
 
 cycles! {
     timers_itimer, timers_posix, timers_overrun, timers_thread,
@@ -128,4 +128,33 @@ fn random_walk_as_another_user() {
 #[test]
 fn random_walk_with_restarts_as_another_user() {
     walk(Some(NOBODY), true);
+}
+
+/// Whether the program was in the code of the vdso when the image was taken, as `inspect` shows it.
+fn is_in_vdso(shown: &str) -> bool {
+    let hex = |text: &str| u32::from_str_radix(text.trim(), 16).expect("an address");
+    let eip = hex(shown.split("  eip ").nth(1).expect("eip").split_whitespace().next().expect("a value"));
+    let vdso = shown.lines().find(|line| line.ends_with(" [vdso]")).expect("a vdso");
+    let (start, end) = vdso.split_whitespace().next().and_then(|range| range.split_once('-')).expect("a range");
+    (hex(start)..hex(end)).contains(&eip)
+}
+
+/// An image of the moment when the vdso reads a namespace's clock, and a restart outside of one: refused.
+#[test]
+fn clock_read_in_a_namespace() {
+    if !is_root() {
+        return skipped("only root starts a program in a time namespace");
+    }
+    let Some(mut job) = Spec::new("vdso_time").prefix(&UP_FOR_LONG).start() else { return };
+    let found = (0..200).find_map(|_| {
+        let image = job.checkpoint();
+        let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
+        is_in_vdso(&String::from_utf8_lossy(&shown.stdout)).then_some(image)
+    });
+    let image = found.expect("it hardly does anything but read clocks");
+    job.sigkill();
+    let outside = job.selfckpt(&["restart".as_ref(), "--pid".as_ref(), "new".as_ref(), image.path.as_os_str()]);
+    assert_refused(&outside, 125, &["was reading the clock", "no time namespace", "another generation"]);
+    job.restart();
+    job.end("in a namespace again");
 }

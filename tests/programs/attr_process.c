@@ -1,9 +1,11 @@
 /*
- * Attributes of the process: resource limits, flags of prctl(), how it is to be killed and dumped, and
- * what it has registered for with membarrier().
+ * Attributes of the process: resource limits, flags of prctl() and personality(), how it is to be killed and dumped,
+ * and what it has registered for with membarrier().
  */
 #include "harness.h"
 #include <linux/membarrier.h>
+#include <linux/securebits.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -11,10 +13,13 @@
 #define PR_SET_MEMORY_MERGE 67
 #define PR_GET_MEMORY_MERGE 68
 #endif
+#define GET_REGISTRATIONS (1 << 9) /* of membarrier(), Linux 6.3 */
+/* Flags that change nothing. */
+#define HARMLESS (SHORT_INODE | WHOLE_SECONDS)
 
 static struct rlimit64 limits[RLIM_NLIMITS];
 static char filter[64], oom[64];
-static int merge, registered;
+static int merge, registered, securebits, registrations;
 
 static void set_limit(int which, rlim64_t soft)
 {
@@ -61,7 +66,14 @@ int main(int argc, char **argv)
     put("/proc/self/oom_score_adj", "345");
     slurp("/proc/self/coredump_filter", filter, sizeof filter);
     slurp("/proc/self/oom_score_adj", oom, sizeof oom);
+    /* Only root may. */
+    prctl(PR_SET_SECUREBITS, prctl(PR_GET_SECUREBITS) | SECBIT_NO_SETUID_FIXUP);
+    securebits = prctl(PR_GET_SECUREBITS);
+    NEED(personality((unsigned long)personality(0xffffffff) | HARMLESS) != -1);
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
     registered = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+    registrations = (int)syscall(SYS_membarrier, GET_REGISTRATIONS, 0, 0);
     ready();
     do {
         next_round();
@@ -80,12 +92,16 @@ int main(int argc, char **argv)
         EXPECT(subreaper() == 1, "no subreaper: %d", subreaper());
         EXPECT(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, "privileges can be gained");
         EXPECT(prctl(PR_GET_KEEPCAPS) == 1, "keepcaps is off");
+        EXPECT(prctl(PR_GET_SECUREBITS) == securebits, "securebits %#x instead of %#x", prctl(PR_GET_SECUREBITS),
+               (unsigned)securebits);
+        EXPECT((personality(0xffffffff) & HARMLESS) == HARMLESS, "personality %#x", personality(0xffffffff));
         EXPECT(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1, "huge pages are on");
         EXPECT(!merge || prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1, "memory is not merged");
         slurp("/proc/self/coredump_filter", now, sizeof now);
         EXPECT(strcmp(now, filter) == 0, "coredump_filter is %s instead of %s", now, filter);
         slurp("/proc/self/oom_score_adj", now, sizeof now);
         EXPECT(strcmp(now, oom) == 0, "oom_score_adj is %s instead of %s", now, oom);
+        EXPECT((int)syscall(SYS_membarrier, GET_REGISTRATIONS, 0, 0) == registrations, "registrations for membarrier");
         if (registered)
             EXPECT(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0, "membarrier: errno %d", errno);
         set_limit(RLIMIT_NOFILE, limits[RLIMIT_NOFILE].rlim_cur == 300 ? 400 : 300);
