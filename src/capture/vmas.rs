@@ -339,8 +339,11 @@ fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8]) {
         _ if !shared => slot.kind = vma_kind::FILE_GONE,
         _ => {
             slot.kind = vma_kind::ANON_SHARED;
-            if !is_segment(name) && name != SHARED_ANONYMOUS && slot.flags & vma_flag::HUGETLB == 0 {
-                slot.file_size = slot.offset + (readable_end(slot) - slot.start) as u64;
+            if !is_segment(name) && name != SHARED_ANONYMOUS {
+                // Looking for the end would take huge pages, of which there may be no more.
+                let huge = slot.flags & vma_flag::HUGETLB != 0;
+                let end = if huge { slot.end } else { readable_end(slot) };
+                slot.file_size = slot.offset + (end - slot.start) as u64;
             }
         }
     }

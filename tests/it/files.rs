@@ -92,3 +92,58 @@ fn fd_outside() {
     }
     job.sigkill();
 }
+
+/// Each descriptor that cannot be saved, or not with all that it holds, is named by a notice.
+#[test]
+fn fd_notices() {
+    let Some(mut job) = Spec::new("fd_notices").start() else { return };
+    let image = job.checkpoint();
+    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
+    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let noticed = std::fs::read_to_string(job.path("noticed")).expect("noticed");
+    for line in noticed.lines() {
+        let (fd, what) = line.split_once(' ').expect("number and name");
+        let named = |notice: &&str| match what {
+            "inotify" => notice.contains(&format!("events that wait in inotify fd {fd} are not saved")),
+            _ => notice.contains(&format!("fd {fd} (")) && notice.contains(what) && notice.contains("cannot be saved"),
+        };
+        assert_eq!(text.lines().filter(named).count(), 1, "{what}: {text}");
+    }
+    assert_eq!(text.lines().filter(|line| line.starts_with("notice")).count(), noticed.lines().count(), "{text}");
+    job.cycle();
+}
+
+/// The writing end of a FIFO that another process reads: opened again by its name; if nobody reads by then, that is what the program is told.
+#[test]
+fn fifo_writer() {
+    let mut job = Spec::new("fifo_writer").arg("read").spawn();
+    job.wait_file("fifo");
+    let open = |job: &Job| BufReader::new(std::fs::File::open(job.path("fifo")).expect("fifo"));
+    let mut reader = open(&job);
+    job.wait_file("ready");
+    let expect = |job: &mut Job, reader: &mut BufReader<std::fs::File>, when: &str| {
+        let round = job.round();
+        job.go(when);
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a line");
+        assert_eq!(line, format!("round {round}\n"), "{when}");
+    };
+    job.checkpoint();
+    expect(&mut job, &mut reader, "after a checkpoint");
+    for generation in 0..3 {
+        job.checkpoint();
+        job.sigkill();
+        job.restart();
+        expect(&mut job, &mut reader, &format!("after restart {generation}"));
+    }
+    job.checkpoint();
+    job.sigkill();
+    drop(reader);
+    std::fs::write(job.path("gone"), "").expect("gone");
+    job.restart();
+    job.go("without a reader");
+    job.checkpoint();
+    job.sigkill();
+    job.restart();
+    job.end("after another restart");
+}

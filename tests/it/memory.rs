@@ -1,12 +1,14 @@
 //! Memory: contents, mappings, what costs nothing.
 
-use crate::common::{Job, SIGKILL, Spec, assert_refused, is_root, kill, selfckpt_command, wait_until, writer_of};
+use crate::common::{
+    Job, SIGKILL, Spec, assert_refused, is_root, kill, selfckpt_command, skipped, wait_until, writer_of,
+};
 use std::process::Stdio;
 
 cycles! {
     heap, mmap_private, mmap_zero, mmap_file_private, mmap_file_deleted, mmap_file_shared,
     mmap_anon_shared, mmap_memfd,
-    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, sysv_ipc, shm_posix, mq_posix, writer_snapshot,
+    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, mseal, sysv_ipc, shm_posix, mq_posix, writer_snapshot,
 }
 
 /// Untouched pages and pages full of zeros are not in the image: mmap_zero has 1152 MB of address
@@ -19,6 +21,47 @@ fn zeros_cost_nothing() {
     assert!(size > 32 << 20, "{size} bytes cannot hold the 32 MB that are used");
     assert!(size < 44 << 20, "{size} bytes for 32 MB in use");
     job.end("after the checkpoint");
+}
+
+/// So many huge pages may be had beyond those that are set aside, for the time of a test.
+struct HugePages(String);
+
+impl HugePages {
+    const LIMIT: &str = "/proc/sys/vm/nr_overcommit_hugepages";
+
+    fn allow(count: u32) -> Option<HugePages> {
+        let before = std::fs::read_to_string(HugePages::LIMIT).ok()?;
+        std::fs::write(HugePages::LIMIT, count.to_string()).ok()?;
+        Some(HugePages(before))
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = std::fs::write(HugePages::LIMIT, &self.0);
+    }
+}
+
+/// Huge pages become normal ones, and a notice names each mapping and each memfd.
+#[test]
+fn huge_pages() {
+    let text = std::fs::read_to_string("/proc/meminfo").expect("meminfo");
+    let kilobytes = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:")?.split_whitespace().next());
+    let (Some(size), Some(_allowed)) = (kilobytes.and_then(|size| size.parse::<u32>().ok()), HugePages::allow(16))
+    else {
+        skipped("huge pages: they cannot be had here");
+        return;
+    };
+    let Some(mut job) = Spec::new("huge_pages").arg((size << 10).to_string()).start() else {
+        skipped("huge pages: the memory for them is in pieces");
+        return;
+    };
+    let image = job.checkpoint();
+    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
+    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert_eq!(text.matches("of huge pages is restored with pages of normal size").count(), 3, "{text}");
+    assert!(text.contains("memfd 3 of huge pages"), "{text}");
+    job.cycle();
 }
 
 /// A small program makes a small image.

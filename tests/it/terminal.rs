@@ -84,37 +84,97 @@ impl Drop for Terminal {
     }
 }
 
+/// What the program has open of its controlling terminal is that of the command, in whose job it is.
+#[test]
+fn controlling_terminal() {
+    const ALL: &str = "terminal 1 1 foreground 1 1 session 1>";
+    for uid in [0, NOBODY] {
+        let Some(job) = Carried::take(uid, "terminal_control") else { return };
+        let mut first = job.start();
+        first.expect("<begins>", 1);
+        first.enter("one\n");
+        first.expect(&format!("<one: {ALL}"), 1);
+        job.checkpoint_and_kill(&first);
+        let mut again = job.restart();
+        again.enter("two\n");
+        again.expect(&format!("<two: {ALL}"), 1);
+        again.enter("\x03");
+        again.expect("<signal 2>", 1);
+        again.enter("\x1a");
+        again.expect("<stopped>", 1);
+        again.enter("three\n");
+        again.expect(&format!("<three: {ALL}"), 1);
+        // Another terminal once more.
+        job.checkpoint_and_kill(&again);
+        let mut last = job.restart();
+        last.enter("quit\n");
+        last.expect(&format!("<quit: {ALL}"), 1);
+        last.expect("<ended 3 0>", 1);
+    }
+}
+
 #[test]
 fn job_at_a_terminal() {
     carry(0);
     carry(NOBODY);
 }
 
-fn carry(uid: u32) {
-    if !is_root() {
-        return;
+/// A program that a user takes from terminal to terminal, with copies of all that he has to reach.
+struct Carried {
+    uid: u32,
+    temp: TempDir,
+    library: PathBuf,
+    program: PathBuf,
+    command: PathBuf,
+}
+
+impl Carried {
+    /// `None` if the tests run as a user who can be nobody else.
+    fn take(uid: u32, name: &str) -> Option<Carried> {
+        if !is_root() {
+            return None;
+        }
+        let temp = TempDir::new("terminal");
+        let take = |from: PathBuf| {
+            let to = temp.path().join(from.file_name().expect("a name"));
+            std::fs::copy(&from, &to).expect("copy");
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+            to
+        };
+        let (library, program) = (take(library()), take(program(name)));
+        let command = take(PathBuf::from(env!("CARGO_BIN_EXE_selfckpt")));
+        chown(temp.path(), Some(uid), Some(uid)).expect("chown");
+        Some(Carried { uid, temp, library, program, command })
     }
-    let temp = TempDir::new("terminal");
-    let take = |from: PathBuf| {
-        let to = temp.path().join(from.file_name().expect("a name"));
-        std::fs::copy(&from, &to).expect("copy");
-        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        to
-    };
-    let (library, job) = (take(library()), take(program("terminal_job")));
-    let command = take(PathBuf::from(env!("CARGO_BIN_EXE_selfckpt")));
-    chown(temp.path(), Some(uid), Some(uid)).expect("chown");
-    let images = temp.path().join("images");
 
-    let first = Terminal::run(uid, &[("LD_PRELOAD", &library), ("SELFCKPT_DIR", &images)], &[&job]);
+    fn images(&self) -> PathBuf {
+        self.temp.path().join("images")
+    }
+
+    fn start(&self) -> Terminal {
+        let env: [(&str, &Path); 2] = [("LD_PRELOAD", &self.library), ("SELFCKPT_DIR", &self.images())];
+        Terminal::run(self.uid, &env, &[&self.program])
+    }
+
+    fn checkpoint_and_kill(&self, terminal: &Terminal) {
+        assert_success(&run_selfckpt(&["checkpoint", &terminal.job().to_string()]));
+        assert!(kill(terminal.job(), libc::SIGKILL));
+        terminal.expect("<ended -1 9>", 1);
+    }
+
+    fn restart(&self) -> Terminal {
+        let (path, images) = (|text: &'static str| Path::new(text), self.images());
+        let words = [self.command.as_path(), path("restart"), path("--pid"), path("same"), &images];
+        Terminal::run(self.uid, &[("SELFCKPT_LIBRARY", &self.library)], &words)
+    }
+}
+
+fn carry(uid: u32) {
+    let Some(job) = Carried::take(uid, "terminal_job") else { return };
+    let first = job.start();
     first.expect("<begins>", 1);
-    assert_success(&run_selfckpt(&["checkpoint", &first.job().to_string()]));
-    assert!(kill(first.job(), libc::SIGKILL));
-    first.expect("<ended -1 9>", 1);
-
-    let path = |text: &'static str| Path::new(text);
-    let words = [command.as_path(), path("restart"), path("--pid"), path("same"), &images];
-    let mut again = Terminal::run(uid, &[("SELFCKPT_LIBRARY", &library)], &words);
+    job.checkpoint_and_kill(&first);
+    let mut again = job.restart();
     again.enter("one\n");
     again.expect("<read one>", 1);
     again.enter("\x03");
