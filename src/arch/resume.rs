@@ -70,12 +70,12 @@ pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
         // io_getevents, io_pgetevents
         247 | 385 => relative(Time32(4)),
         416 => relative(Time64(4)),
-        // read, readv, recvfrom, recvmsg, accept4; write, writev, sendto, sendmsg
-        3 | 145 | 371 | 372 | 364 => relative(Socket(POLLIN)),
-        4 | 146 | 369 | 370 => relative(Socket(POLLOUT)),
-        // socketcall: accept, recv, recvfrom, recvmsg, accept4; send, sendto, sendmsg
-        SOCKETCALL if matches!(a, 5 | 10 | 12 | 17 | 18) => relative(Socket(POLLIN)),
-        SOCKETCALL if matches!(a, 9 | 11 | 16) => relative(Socket(POLLOUT)),
+        // read, readv, recvfrom, recvmsg, recvmmsg, accept4; write, writev, sendto, sendmsg, sendmmsg
+        3 | 145 | 371 | 372 | 337 | 417 | 364 => relative(Socket(POLLIN)),
+        4 | 146 | 369 | 370 | 345 => relative(Socket(POLLOUT)),
+        // socketcall: accept, recv, recvfrom, recvmsg, accept4, recvmmsg; send, sendto, sendmsg, sendmmsg
+        SOCKETCALL if matches!(a, 5 | 10 | 12 | 17 | 18 | 19) => relative(Socket(POLLIN)),
+        SOCKETCALL if matches!(a, 9 | 11 | 16 | 20) => relative(Socket(POLLOUT)),
         // futex
         240 => futex(Time32(3), b),
         422 => futex(Time64(3), b),

@@ -221,7 +221,7 @@ fn rest_that_the_kernel_writes_back() {
 
 #[test]
 fn rest_of_sockets_with_a_limit() {
-    rest_of_each(&["recv", "read", "recvmsg"], true, true);
+    rest_of_each(&["recv", "read", "recvmsg", "recvmmsg"], true, true);
     // After a restart, a full socket has room for a few bytes more.
     rest_of_each(&["send", "accept"], true, false);
 }

@@ -103,6 +103,10 @@ static int wait_once(void)
         struct msghdr message = {0};
         return timed_out((int)recvmsg(sockets[0], &message, 0), EAGAIN);
     }
+    if (is("recvmmsg")) {
+        struct mmsghdr messages[2] = {0};
+        return timed_out(recvmmsg(sockets[0], messages, 2, 0, NULL), EAGAIN);
+    }
     if (is("send"))
         return timed_out((int)send(sockets[0], &event, 1, 0), EAGAIN);
     if (is("accept"))
