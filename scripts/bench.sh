@@ -18,9 +18,22 @@ selfckpt=$PWD/build/selfckpt
 [ -e "$library" ] && [ -x "$selfckpt" ] || die "build/ is empty: run make first"
 work=$(mktemp -d "$(cd "${1:-build}" && pwd)/bench.XXXXXX")
 pid=
-discard() { # ends the program that is being measured
+# The restarted program is a child of the command or of that one's init. Starts no process.
+find_program() {
+    next=$pid
+    while [ -n "$next" ]; do
+        program=$next next= name=
+        { read -r name <"/proc/$program/comm"; } 2>/dev/null || :
+        [ "$name" = selfckpt ] || break
+        { read -r next rest <"/proc/$program/task/$program/children"; } 2>/dev/null || :
+    done
+}
+# Ends the program that is being measured, and with it the command: one that is killed leaves the program to somebody who
+# may take his time to collect it, and its pid is taken until then.
+discard() {
     [ -n "$pid" ] || return 0
-    kill -9 "$pid" 2>/dev/null || true
+    find_program
+    kill -9 "$program" 2>/dev/null || true
     wait "$pid" 2>/dev/null || true
     while [ -e "/proc/$pid" ]; do sleep 0.01; done # criu's are no children of ours
     pid=
@@ -60,16 +73,11 @@ filled() { # waits until memory_fill has written its memory
     done
 }
 
-# The restarted program, a child of the command or of that one's init, runs again when it is back in pause(2), number 29
-# for i686. The loop starts no process.
+# The restarted program runs again when it is back in pause(2), number 29 for i686. The loop starts no process.
 running() {
     turns=0 number=
     until [ "$number" = 29 ]; do
-        program=$pid next=$pid
-        while [ -n "$next" ]; do
-            program=$next next=
-            { read -r next rest <"/proc/$program/task/$program/children"; } 2>/dev/null || :
-        done
+        find_program
         { read -r number rest <"/proc/$program/syscall"; } 2>/dev/null || kill -0 "$pid" 2>/dev/null || return 1
         turns=$((turns + 1))
         [ $turns -lt 10000000 ] || return 1
