@@ -1,6 +1,6 @@
 //! The same pid and thread ids after a restart: beside this process where its rights allow it, in a namespace else.
 
-use crate::common::{Job, NOBODY, SIGKILL, SIGUSR2, Spec, assert_refused, gone, is_root, kill, wait_until};
+use crate::common::{Job, NOBODY, SIGKILL, SIGUSR1, SIGUSR2, Spec, assert_refused, gone, is_root, kill, wait_until};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
@@ -133,6 +133,43 @@ fn ends_are_passed_on() {
         job.go("after another restart");
         assert!(kill(listed_pid(&job), SIGKILL));
         assert_eq!(job.wait_exit().signal(), Some(SIGKILL));
+    });
+}
+
+/// An ordinary user stays who he is, in a user namespace as well.
+#[test]
+fn users_own() {
+    if is_root() {
+        Spec::new("user_own").user(NOBODY).start().expect("a start").cycle();
+    } else if let Some(job) = Spec::new("user_own").start() {
+        job.cycle();
+    }
+}
+
+/// Signals to the command reach the program: each once, those that queue up in order and with their values.
+#[test]
+fn signals_are_passed_on() {
+    each_user(&Spec::new("signals_passed").arg("from the test"), |mut job| {
+        let send = |job: &Job, values_from: u32| {
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, SIGUSR1, libc::SIGWINCH, libc::SIGURG] {
+                assert!(kill(job.pid(), signal));
+            }
+            for value in values_from..values_from + 3 {
+                let value = libc::sigval { sival_ptr: value as usize as *mut libc::c_void };
+                // SAFETY: takes numbers; the pointer is one for the kernel.
+                assert_eq!(unsafe { libc::sigqueue(job.pid(), libc::SIGRTMIN() + 3, value) }, 0);
+            }
+        };
+        for generation in 1..=3 {
+            job.checkpoint();
+            job.sigkill();
+            job.restart();
+            job.checkpoint();
+            send(&job, 100 * job.round());
+            job.go(&format!("after restart {generation}"));
+        }
+        send(&job, 100 * job.round());
+        job.end("at the end");
     });
 }
 

@@ -74,6 +74,22 @@ fn storm_hundred() {
     job.generations(30);
 }
 
+/// The same of threads in what goes by their ids; as another user, whose program comes back in a namespace, too.
+#[test]
+fn churn() {
+    for user in [None, Some(NOBODY).filter(|_| is_root())] {
+        let spec = Spec::new("thread_churn");
+        let mut job = user.map_or(spec.clone(), |uid| spec.user(uid)).start().expect("never skipped");
+        for checkpoint in 1..=10 {
+            job.checkpoint();
+            if checkpoint % 5 == 0 {
+                job.go(&format!("after checkpoint {checkpoint}"));
+            }
+        }
+        job.generations(3);
+    }
+}
+
 /// Requests from three senders at once, and somebody who kills the process that writes, now and then. A request fails with
 /// words or has its image; the newest image is always whole.
 #[test]
