@@ -10,7 +10,7 @@ use crate::arch::debug_registers::Look;
 use crate::format::memory::{GuardRange, PageRun};
 use crate::format::timers::Timer;
 use crate::format::{MAX_RECORD, MAX_RUNS};
-use crate::sys::abi::{Iovec, PageRegion, Siginfo};
+use crate::sys::abi::{Iovec, PageRegion, Siginfo, StatxTime};
 use crate::sys::{Errno, process};
 
 pub const STACK: usize = 512 << 10;
@@ -35,13 +35,21 @@ pub struct FdSlot {
     pub file: u32,
     /// First descriptor of the same FILE is this one.
     pub first: bool,
-    /// Lowest descriptor of the same FILE.
-    pub leader: i32,
+    /// Place of another descriptor of the same FILE with a lower number, or its own.
+    pub leader: u32,
     pub dev: u64,
     pub ino: u64,
     pub pos: u64,
     pub flags: u32,
     pub mode: u32,
+    pub nlink: u32,
+    pub blksize: u32,
+    pub rdev: u64,
+    pub size: u64,
+    pub mtime: StatxTime,
+    /// When it was made, if the file system tells.
+    pub born: StatxTime,
+    pub has_born: bool,
     /// Number of a socket's own end and of its peer's; 0: none.
     pub end: u64,
     pub peer_end: u64,

@@ -637,6 +637,14 @@ impl Job {
         }
     }
 
+    /// How long the program stood still for the newest image of this name.
+    pub fn pause_ns(&self, name: &str) -> f64 {
+        let status = fs::read_to_string(self.images.join(format!("{name}.status.json"))).expect("a status file");
+        let (_, pause) = status.split_once("\"pause_ns\":").expect("pause_ns");
+        let digits: String = pause.trim_start().chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().expect("a number")
+    }
+
     /// Takes a checkpoint by nothing but the signal.
     pub fn checkpoint_by_signal(&mut self) -> Image {
         let before = self.newest_generation();

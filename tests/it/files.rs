@@ -147,3 +147,20 @@ fn fifo_writer() {
     job.restart();
     job.end("after another restart");
 }
+
+/// What a checkpoint of many descriptors costs grows with their number, not with its square.
+#[test]
+fn many_descriptors_in_proportion() {
+    let pause = |count: &str| {
+        let mut job = Spec::new("fd_many").arg(count).start()?;
+        let mut best = f64::INFINITY;
+        for _ in 0..4 {
+            job.checkpoint();
+            best = best.min(job.pause_ns("fd_many"));
+        }
+        job.end("after the checkpoints");
+        Some(best)
+    };
+    let (Some(few), Some(many)) = (pause("1000"), pause("10000")) else { return };
+    assert!(many < 25.0 * few, "10000 descriptors: {many} ns, 1000: {few} ns");
+}

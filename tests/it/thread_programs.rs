@@ -153,10 +153,7 @@ fn many_threads_in_proportion() {
         let mut best = f64::INFINITY;
         for _ in 0..3 {
             job.checkpoint();
-            let status = std::fs::read_to_string(job.images.join("thread_many.status.json")).expect("a status file");
-            let (_, pause) = status.split_once("\"pause_ns\":").expect("pause_ns");
-            let digits: String = pause.trim_start().chars().take_while(char::is_ascii_digit).collect();
-            best = best.min(digits.parse().expect("a number"));
+            best = best.min(job.pause_ns("thread_many"));
         }
         job.end("after the checkpoints");
         best

@@ -13,7 +13,7 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
     if let Some(kind) = super::pty::classify(subject) {
         return Some(kind);
     }
-    match subject.stat.rdev() {
+    match subject.slot.rdev {
         rdev if is_harmless_device(rdev) => Some(file_kind::DEVICE),
         _ if is_terminal(subject.slot.fd) => Some(file_kind::TERMINAL),
         // The controlling terminal, by its own name.

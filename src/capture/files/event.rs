@@ -27,15 +27,11 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
     }
 }
 
-fn fdinfo(fd: i32, buf: &mut [u8]) -> Result<&[u8], Errno> {
-    let path: Text<40> = text!("/proc/thread-self/fdinfo/{fd}\0");
-    fs::read_file(path.as_bytes(), buf)
-}
-
 fn is_own_pidfd(subject: &Subject<'_>) -> bool {
     let mut buf = [0u8; 512];
-    let pid = fdinfo(subject.slot.fd, &mut buf).ok().and_then(|text| field(text, b"Pid")).and_then(parse_dec);
-    pid == Some(u64::from(subject.table.program.pid))
+    let program = subject.table.program;
+    let pid = program.fdinfo(subject.slot.fd, &mut buf).ok().and_then(|text| field(text, b"Pid")).and_then(parse_dec);
+    pid == Some(u64::from(program.pid))
 }
 
 pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Result<(), Failure> {
@@ -49,7 +45,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
     let buf = core::mem::take(&mut saver.buf);
     let result = match kind {
         file_kind::EPOLL | file_kind::INOTIFY => save_targets(saver, subject, kind, buf),
-        _ => match fdinfo(fd, buf) {
+        _ => match subject.table.program.fdinfo(fd, buf) {
             Ok(text) => match kind {
                 file_kind::EVENTFD => save_eventfd(saver, fd, file, text),
                 file_kind::TIMERFD => save_timerfd(saver, fd, file, text),
@@ -261,9 +257,9 @@ fn find_target(table: Table<'_>, epoll: i32, number: i32, dev: u64, ino: u64) ->
 /// Whether `fd` is the `nth` file that `epoll` watches under `number`.
 fn is_target(fd: i32, epoll: i32, number: i32, nth: u32) -> bool {
     const KCMP_EPOLL_TFD: u32 = 7;
-    let pid = process::getpid();
+    let this = process::gettid();
     let slot = [epoll as u32, number as u32, nth];
     // SAFETY: the kernel reads `slot`, which has the layout of struct kcmp_epoll_slot.
-    let order = unsafe { call!(nr::KCMP, pid, pid, KCMP_EPOLL_TFD, fd, slot.as_ptr()) };
+    let order = unsafe { call!(nr::KCMP, this, this, KCMP_EPOLL_TFD, fd, slot.as_ptr()) };
     order == Ok(0)
 }

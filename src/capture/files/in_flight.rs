@@ -5,7 +5,6 @@
 //! program's own ones, and so is saved as any other open file; it only gets no FD.
 #![allow(unsafe_code)] // A helper on a stack of ours.
 
-use super::Program;
 use super::socket::{POLLIN, POLLRDHUP};
 use super::socket_data::{MAX_MESSAGES, with_moving_peek};
 use crate::arch::helper;
@@ -14,37 +13,34 @@ use crate::sys::abi::{S_IFMT, S_IFSOCK};
 use crate::sys::attributes::{limit, set_limit};
 use crate::sys::lines::{field, parse_dec};
 use crate::sys::socket::{self, Descriptors};
-use crate::sys::{Errno, Text, fs, text::text};
+use crate::sys::{Errno, fs};
 
 /// Whether any socket has descriptors in its queue. Before Linux 5.6 the kernel does not tell: then none has.
-pub fn are_any(fds: &[FdSlot]) -> bool {
-    fds.iter().any(holds_some)
+pub fn are_any(fds: &[FdSlot], info: i32) -> bool {
+    fds.iter().any(|slot| holds_some(slot, info))
 }
 
-fn holds_some(slot: &FdSlot) -> bool {
+/// `info` is the directory of this process's descriptors.
+fn holds_some(slot: &FdSlot, info: i32) -> bool {
     // Looking behind an error would take it away from the program.
     let readable = || fs::poll_now(slot.fd, POLLIN).is_ok_and(|got| got & (POLLIN | fs::POLLERR) == POLLIN);
     if slot.mode & S_IFMT != S_IFSOCK || !readable() {
         return false;
     }
     let mut buf = [0u8; 512];
-    let path: Text<40> = text!("/proc/thread-self/fdinfo/{}\0", slot.fd);
-    let text = fs::read_file(path.as_bytes(), &mut buf).unwrap_or(&[]);
+    let text = super::fdinfo(info, slot.fd, &mut buf).unwrap_or(&[]);
     field(text, b"scm_fds").and_then(parse_dec).is_some_and(|count| count != 0)
 }
 
 /// Has a helper do `write`, in which the program's descriptors are open as well.
-pub fn beside(stack_top: usize, write: &mut dyn FnMut(Program)) -> Result<(), Errno> {
-    let mut name = [0u8; 40];
-    let name = fs::readlink(fs::AT_FDCWD, b"/proc/thread-self\0", &mut name)?;
-    let program = Program { proc: text!("/proc/{}", crate::sys::text::Bytes(name)), ..Program::this() };
+pub fn beside(stack_top: usize, write: &mut dyn FnMut()) -> Result<(), Errno> {
     // SAFETY: the scratch memory sets this stack aside for a helper, of which there is one at a time.
-    unsafe { helper::run(stack_top, &mut || write(program)) }
+    unsafe { helper::run(stack_top, write) }
 }
 
 /// Adds a slot behind the first `count` of `fds` for each descriptor in flight, also in sockets that are so themselves.
 /// Returns how many there are then. What finds no room is missed where its message is saved.
-pub fn collect(fds: &mut [FdSlot], count: usize, buf: &mut [u8]) -> usize {
+pub fn collect(fds: &mut [FdSlot], count: usize, info: i32, buf: &mut [u8]) -> usize {
     const RLIMIT_NOFILE: u32 = 7;
     // The helper's own limit.
     let _ = limit(RLIMIT_NOFILE).and_then(|[_, hard]| set_limit(RLIMIT_NOFILE, [hard, hard]));
@@ -56,7 +52,7 @@ pub fn collect(fds: &mut [FdSlot], count: usize, buf: &mut [u8]) -> usize {
         let Some(slot) = rest.first().copied() else { break };
         // A queue is looked through once, whoever has the socket.
         let known = || before.iter().any(|other| (other.dev, other.ino) == (slot.dev, slot.ino));
-        if holds_some(&slot) && !known() {
+        if holds_some(&slot, info) && !known() {
             look_through(slot.fd, buf, &mut |copy| {
                 let Ok(fd) = fs::fcntl(copy, fs::F_DUPFD_CLOEXEC, floor as usize) else { return };
                 let mut slot = FdSlot { fd: fd as i32, ..FdSlot::default() };

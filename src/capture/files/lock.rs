@@ -1,13 +1,13 @@
 //! [SIGNAL] Locks and leases on files, as /proc/thread-self/fdinfo tells them.
 
-use super::{Program, Saver, Subject, notice};
+use super::{Saver, Subject, notice};
 use crate::capture::failure::Failure;
 use crate::format::files::{Lock, data_kind, file_kind, lock};
 use crate::format::notice::code;
 use crate::sys::abi::{S_IFCHR, S_IFDIR, S_IFREG};
+use crate::sys::fs;
 use crate::sys::lines::{Cursor, parse_dec};
 use crate::sys::text::Bytes;
-use crate::sys::{Text, fs, text::text};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
@@ -18,11 +18,11 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
     }
     let fd = subject.slot.fd;
     // POSIX locks are told to the program's own thread alone. One in flight has none; the others are told to anybody.
-    let own = subject.table.is_own(subject.slot);
-    let proc = if own { subject.table.program.proc } else { Program::this().proc };
-    let path: Text<80> = text!("{}/fdinfo/{fd}\0", Bytes(proc.as_bytes()));
     let buf = core::mem::take(&mut saver.buf);
-    let text = fs::read_file(path.as_bytes(), buf).unwrap_or(&[]);
+    let program = subject.table.program;
+    let own = subject.table.is_own(subject.slot);
+    let told = if own { program.own_fdinfo(fd, buf) } else { program.fdinfo(fd, buf) };
+    let text = told.unwrap_or(&[]);
     let mut result = Ok(());
     for line in text.split(|&b| b == b'\n').filter_map(|line| line.strip_prefix(b"lock:")) {
         result = result.and_then(|()| save_line(saver, subject, kind, line));

@@ -34,27 +34,64 @@ use super::scratch::FdSlot;
 use crate::format::files::{Fd, File, FileData, file_kind};
 pub use crate::format::task::DELETED;
 use crate::format::{kind, notice::code};
-use crate::sys::abi::{S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, Statx};
+use crate::sys::abi::{S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, StatxTime};
 use crate::sys::lines::parse_dec;
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, process, text::text};
+use core::cmp::Ordering;
 use zerocopy::little_endian::{U32, U64};
 
 pub use regular::find_link;
 
 pub type Path = Text<4100>;
 
-/// The program, as seen by whoever writes the table: the thread that takes the checkpoint, or a helper of it.
+/// Directories of a thread in /proc: what is open there once is found there faster.
+struct ProcDirs {
+    links: fs::OwnedFd,
+    info: fs::OwnedFd,
+}
+
+impl ProcDirs {
+    fn open() -> Result<ProcDirs, Failure> {
+        let open = |path: &[u8], name| {
+            let opened = fs::open(path, fs::O_RDONLY | fs::O_DIRECTORY | fs::O_CLOEXEC, 0);
+            opened.map(fs::OwnedFd).map_err(|errno| unreadable(errno, name))
+        };
+        Ok(ProcDirs {
+            links: open(b"/proc/thread-self/fd\0", "/proc/thread-self/fd")?,
+            info: open(b"/proc/thread-self/fdinfo\0", "/proc/thread-self/fdinfo")?,
+        })
+    }
+}
+
+/// What /proc tells of a descriptor in fdinfo; one read gets it whole.
+fn fdinfo(dir: i32, fd: i32, buf: &mut [u8]) -> Result<&[u8], Errno> {
+    let name: Text<16> = text!("{fd}\0");
+    let file = fs::OwnedFd(fs::openat(dir, name.as_bytes(), fs::O_RDONLY | fs::O_CLOEXEC, 0)?);
+    let n = fs::read(file.0, buf)?;
+    if n == buf.len() { Err(Errno::ENAMETOOLONG) } else { Ok(buf.get(..n).unwrap_or(&[])) }
+}
+
+/// The program, and whoever writes its table: the thread that takes the checkpoint, or a helper of it.
 #[derive(Clone, Copy)]
 pub struct Program {
     pub pid: u32,
-    /// Directory of that thread in /proc, without NUL.
-    pub proc: Text<40>,
+    /// Directory fdinfo of the program's thread.
+    info: i32,
+    /// Directories fd and fdinfo of the writer.
+    writer_links: i32,
+    writer_info: i32,
 }
 
 impl Program {
-    fn this() -> Program {
-        Program { pid: process::getpid(), proc: text!("/proc/thread-self") }
+    /// With what tells of its own POSIX locks, which are told to nobody else.
+    pub fn own_fdinfo<'b>(&self, fd: i32, buf: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        fdinfo(self.info, fd, buf)
+    }
+
+    /// Of any descriptor of the table.
+    pub fn fdinfo<'b>(&self, fd: i32, buf: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+        fdinfo(self.writer_info, fd, buf)
     }
 }
 
@@ -82,7 +119,7 @@ impl<'a> Table<'a> {
     /// The FILE of a descriptor that is none of the table's.
     pub fn file_of(&self, fd: i32) -> Option<u32> {
         let stat = fs::fstat(fd).ok()?;
-        let this = process::getpid();
+        let this = process::gettid();
         let mut same = self.of_object(stat.dev(), stat.ino).filter(|slot| slot.first);
         same.find(|slot| fs::kcmp_file(this, fd, slot.fd).is_ok_and(|order| order.is_eq())).map(|slot| slot.file)
     }
@@ -114,7 +151,6 @@ impl<'a> Table<'a> {
 pub struct Subject<'a> {
     /// Its lowest descriptor.
     pub slot: &'a FdSlot,
-    pub stat: &'a Statx,
     /// As /proc/thread-self/fd shows it; a family may put a better one in its place.
     pub path: &'a mut Path,
     pub table: Table<'a>,
@@ -123,7 +159,7 @@ pub struct Subject<'a> {
 impl Subject<'_> {
     /// S_IFMT bits of the mode.
     pub fn file_type(&self) -> u32 {
-        u32::from(self.stat.mode) & S_IFMT
+        self.slot.mode & S_IFMT
     }
 
     /// Whether it can be found again by its path.
@@ -131,7 +167,7 @@ impl Subject<'_> {
         // With O_PATH a link itself can be open.
         let look = if self.file_type() == S_IFLNK { fs::lstat } else { fs::stat };
         let found = self.path.as_path().ok_or(Errno::ENAMETOOLONG).and_then(look);
-        found.is_ok_and(|found| found.dev() == self.stat.dev() && found.ino == self.stat.ino)
+        found.is_ok_and(|found| found.dev() == self.slot.dev && found.ino == self.slot.ino)
     }
 }
 
@@ -200,14 +236,20 @@ pub fn capture_files(
     for slot in fds.iter_mut() {
         look_at(slot)?;
     }
-    let any = in_flight::are_any(fds);
+    let dirs = ProcDirs::open()?;
+    let (links, info) = (dirs.links.0, dirs.info.0);
+    let program = Program { pid: process::getpid(), info, writer_links: links, writer_info: info };
+    let any = in_flight::are_any(fds, info);
     let mut saver = Saver { stream, notices, refuse_sockets, in_flight: false, buf: large_buf };
     if any {
         let mut result = None;
-        let helped = in_flight::beside(helper_stack_top, &mut |program| {
+        let helped = in_flight::beside(helper_stack_top, &mut || {
             saver.in_flight = true;
-            let all = in_flight::collect(tables.fds, count, saver.buf);
-            result = Some(write_table(&mut saver, &mut tables, program, count, all));
+            result = Some(ProcDirs::open().and_then(|own| {
+                let program = Program { writer_links: own.links.0, writer_info: own.info.0, ..program };
+                let all = in_flight::collect(tables.fds, count, own.info.0, saver.buf);
+                write_table(&mut saver, &mut tables, program, count, all)
+            }));
         });
         match (result, helped) {
             (Some(result), _) => return result.map(|()| count),
@@ -217,7 +259,7 @@ pub fn capture_files(
             (None, _) => {}
         }
     }
-    write_table(&mut saver, &mut tables, Program::this(), count, count).map(|()| count)
+    write_table(&mut saver, &mut tables, program, count, count).map(|()| count)
 }
 
 /// Writes the table of `all` descriptors, of which the first `own` ones are the program's.
@@ -229,7 +271,7 @@ fn write_table(
     all: usize,
 ) -> Result<(), Failure> {
     let fds = tables.fds.get_mut(..all).unwrap_or(&mut []);
-    let files = find_sharing(fds);
+    let files = find_sharing(fds, tables.order, tables.ends);
     let sockets = socket::find_ends(fds, tables.ends, saver.buf);
     let fds = &*fds;
     let order = tables.order.get_mut(..all).unwrap_or(&mut []);
@@ -283,6 +325,9 @@ fn look_at(slot: &mut FdSlot) -> Result<(), Failure> {
     slot.dev = stat.dev();
     slot.ino = stat.ino;
     slot.mode = stat.mode.into();
+    (slot.nlink, slot.blksize, slot.rdev) = (stat.nlink, stat.blksize, stat.rdev());
+    (slot.size, slot.mtime) = (stat.size, stat.mtime);
+    (slot.has_born, slot.born) = stat.born().map_or((false, StatxTime::default()), |born| (true, born));
     slot.flags =
         fs::fcntl(fd, fs::F_GETFL, 0).map_err(|errno| fail!(errno, "cannot read flags of descriptor {fd}"))? as u32;
     slot.pos = match u32::from(stat.mode) & S_IFMT {
@@ -293,38 +338,30 @@ fn look_at(slot: &mut FdSlot) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives descriptors of one open file description the same number, in the order of their lowest
-/// descriptors. Returns how many there are. Sorted by the kernel's own order of descriptions
-/// (kcmp(2)), equal ones are neighbours: nothing here is quadratic.
-fn find_sharing(fds: &mut [FdSlot]) -> u32 {
-    let pid = process::getpid();
-    // Only descriptors that agree in all that a description holds can share one.
-    let key = |slot: &FdSlot| (slot.dev, slot.ino, slot.pos, slot.flags);
-    let compare = |a: &FdSlot, b: &FdSlot| {
-        key(a).cmp(&key(b)).then_with(|| fs::kcmp_file(pid, a.fd, b.fd).unwrap_or(a.fd.cmp(&b.fd)))
-    };
-    fds.sort_unstable_by(compare);
-    let mut start = 0;
-    while let Some(rest) = fds.get_mut(start..).filter(|rest| !rest.is_empty()) {
-        let shared = match rest.split_first() {
-            Some((one, others)) => 1 + others.iter().take_while(|other| compare(one, other).is_eq()).count(),
-            None => 1,
-        };
-        let group = rest.get_mut(..shared).unwrap_or(&mut []);
-        let leader = group.iter().map(|slot| slot.fd).min().unwrap_or(0);
-        for slot in group {
-            slot.leader = leader;
-        }
-        start += shared;
+/// Gives descriptors of one open file description the same number, in the order of their lowest descriptors. Returns how
+/// many there are. Two share one if kcmp(2) says so, which also tells an order of the kernel's own: so those that agree in
+/// all that a description holds are sorted, and nothing here is quadratic. `order` and `spare` are for that.
+fn find_sharing(fds: &mut [FdSlot], order: &mut [u32], spare: &mut [u32]) -> u32 {
+    let order = order.get_mut(..fds.len()).unwrap_or(&mut []);
+    for ((place, number), slot) in order.iter_mut().zip(0..).zip(fds.iter_mut()) {
+        *place = number;
+        slot.leader = number;
     }
-    fds.sort_unstable_by_key(|slot| slot.fd);
+    let key = |fds: &[FdSlot], at: u32| fds.get(at as usize).map(|slot| (slot.dev, slot.ino, slot.pos, slot.flags));
+    order.sort_unstable_by_key(|&at| (key(fds, at), at));
+    let this = process::gettid();
+    let mut rest = order;
+    while let Some(&first) = rest.first() {
+        let alike = rest.iter().take_while(|&&at| key(fds, at) == key(fds, first)).count();
+        let (group, others) = rest.split_at_mut(alike);
+        sort_distinct(this, fds, group, spare);
+        rest = others;
+    }
     let mut files = 0;
-    for i in 0..fds.len() {
-        let (before, rest) = fds.split_at_mut(i);
+    for at in 0..fds.len() {
+        let (before, rest) = fds.split_at_mut(at);
         let Some(slot) = rest.first_mut() else { break };
-        // The leader has the lowest number, so it lies before.
-        let leader = before.binary_search_by_key(&slot.leader, |other| other.fd).ok().and_then(|at| before.get(at));
-        match leader {
+        match before.get(slot.leader as usize) {
             Some(leader) => slot.file = leader.file,
             None => {
                 slot.first = true;
@@ -336,18 +373,71 @@ fn find_sharing(fds: &mut [FdSlot]) -> u32 {
     files
 }
 
+/// Sorts ascending places of descriptors by the kernel's order of their descriptions. Of those that are the same the first
+/// one stays, as leader of the others. Returns how many stay, at the front. Merging asks least often. `this` is the thread
+/// that has them: a process whose main one has ended tells nothing.
+fn sort_distinct(this: u32, fds: &mut [FdSlot], places: &mut [u32], spare: &mut [u32]) -> usize {
+    if places.len() < 2 {
+        return places.len();
+    }
+    let (left, right) = places.split_at_mut(places.len() / 2);
+    let (ends, starts) = (sort_distinct(this, fds, left, spare), sort_distinct(this, fds, right, spare));
+    let (mut left, mut right) = (left.get(..ends).unwrap_or(&[]), right.get(..starts).unwrap_or(&[]));
+    let mut count = 0;
+    loop {
+        let next = match (left.split_first(), right.split_first()) {
+            (Some((&a, more)), Some((&b, others))) => {
+                let fd = |at: u32| fds.get(at as usize).map_or(-1, |slot| slot.fd);
+                // Where the kernel does not tell, each is one of its own.
+                match fs::kcmp_file(this, fd(a), fd(b)).unwrap_or(Ordering::Less) {
+                    Ordering::Greater => {
+                        right = others;
+                        b
+                    }
+                    order => {
+                        if order.is_eq() {
+                            if let Some(slot) = fds.get_mut(b as usize) {
+                                slot.leader = a;
+                            }
+                            right = others;
+                        }
+                        left = more;
+                        a
+                    }
+                }
+            }
+            (Some((&a, more)), None) => {
+                left = more;
+                a
+            }
+            (None, Some((&b, others))) => {
+                right = others;
+                b
+            }
+            (None, None) => break,
+        };
+        if let Some(place) = spare.get_mut(count) {
+            *place = next;
+        }
+        count += 1;
+    }
+    for (place, next) in places.iter_mut().zip(spare.iter().take(count)) {
+        *place = *next;
+    }
+    count
+}
+
 fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> Result<(), Failure> {
     let mut written = 0;
     for slot in table.slots.iter().filter(|slot| slot.first) {
         let fd = slot.fd;
-        let stat = fs::fstat(fd).map_err(|errno| fail!(errno, "cannot look at descriptor {fd}"))?;
         let mut path = Path::new();
         let mut link = [0u8; 4096];
-        let proc_path: Text<40> = text!("/proc/thread-self/fd/{fd}\0");
-        let target = fs::readlink(fs::AT_FDCWD, proc_path.as_bytes(), &mut link)
+        let number: Text<16> = text!("{fd}\0");
+        let target = fs::readlink(table.program.writer_links, number.as_bytes(), &mut link)
             .map_err(|errno| fail!(errno, "cannot read the path of descriptor {fd}"))?;
         path.push(target);
-        let mut subject = Subject { slot, stat: &stat, path: &mut path, table };
+        let mut subject = Subject { slot, path: &mut path, table };
         let kind = classify(&mut subject);
         if kind == file_kind::CLOSED_PEER {
             notice!(
@@ -362,14 +452,14 @@ fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> R
             id: U32::new(slot.file),
             kind: U32::new(kind),
             flags: U32::new(slot.flags),
-            mode: U32::new(stat.mode.into()),
+            mode: U32::new(slot.mode),
             pos: U64::new(slot.pos),
             dev: U64::new(slot.dev),
             ino: U64::new(slot.ino),
-            rdev: U64::new(stat.rdev()),
-            size: U64::new(stat.size),
-            mtime: U64::new(stat.mtime.sec as u64),
-            mtime_nsec: U32::new(stat.mtime.nsec),
+            rdev: U64::new(slot.rdev),
+            size: U64::new(slot.size),
+            mtime: U64::new(slot.mtime.sec as u64),
+            mtime_nsec: U32::new(slot.mtime.nsec),
             path_len: U32::new(subject.path.len() as u32),
         };
         saver.stream.record(crate::format::kind::FILE, 0, &file, &[subject.path.as_bytes()])?;

@@ -7,6 +7,7 @@ use crate::capture::notices::notice;
 use crate::capture::scratch::FdSlot;
 use crate::format::files::{Queue, data_kind, file_kind, queue_flag};
 use crate::format::notice::code;
+use crate::sys::abi::S_IFREG;
 use crate::sys::lines::{Cursor, parse_dec};
 use crate::sys::mqueue::{self, Attributes};
 use crate::sys::text::{Bytes, text};
@@ -15,11 +16,15 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
-    mqueue::attributes(subject.slot.fd).ok()?;
     let name = *subject.path;
     let name = name.as_bytes();
+    // Its path is a slash and its name: asking is for those alone that may be one.
+    if subject.file_type() != S_IFREG || name.iter().filter(|&&byte| byte == b'/').count() != 1 {
+        return None;
+    }
+    mqueue::attributes(subject.slot.fd).ok()?;
     // A name may end in the same words; only one that has been removed has no link.
-    if subject.stat.nlink == 0 {
+    if subject.slot.nlink == 0 {
         *subject.path = Path::from_bytes(name.strip_suffix(DELETED).unwrap_or(name));
     }
     Some(file_kind::QUEUE)
@@ -33,7 +38,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
         return Ok(());
     }
     let attributes = mqueue::attributes(fd).map_err(|errno| failed(fd, errno))?;
-    let deleted = subject.stat.nlink == 0;
+    let deleted = subject.slot.nlink == 0;
     let why_not = why_not(saver, subject, attributes);
     if let Some(why) = why_not {
         notice!(

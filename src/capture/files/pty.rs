@@ -22,15 +22,14 @@ const POLLOUT: u16 = 4;
 
 /// Numbers the two ends of a pseudo-terminal.
 pub fn find_end(slot: &mut FdSlot) {
-    let Ok(stat) = fs::fstat(slot.fd) else { return };
-    let major = stat.rdev() >> 32;
-    if stat.rdev() == makedev(5, 2) {
+    let major = slot.rdev >> 32;
+    if slot.rdev == makedev(5, 2) {
         if let Ok(index) = pty::get_number(slot.fd, TIOCGPTN) {
             slot.end = MASTER | u64::from(index);
             slot.peer_end = SLAVE | u64::from(index);
         }
     } else if major == 136 {
-        let index = stat.rdev() & 0xffff_ffff;
+        let index = slot.rdev & 0xffff_ffff;
         slot.end = SLAVE | index;
         slot.peer_end = MASTER | index;
     }

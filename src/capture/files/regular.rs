@@ -13,7 +13,7 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
         S_IFREG if subject.is_at_its_path() => Some(file_kind::REGULAR),
         S_IFREG if subject.path.as_bytes().first() == Some(&b'/') => Some(classify_nameless(subject)),
         S_IFDIR if subject.is_at_its_path() => Some(file_kind::DIRECTORY),
-        S_IFDIR if subject.stat.nlink == 0 => {
+        S_IFDIR if subject.slot.nlink == 0 => {
             let name = *subject.path;
             let name = name.as_bytes();
             *subject.path = Path::from_bytes(name.strip_suffix(DELETED).unwrap_or(name));
@@ -34,8 +34,8 @@ fn classify_nameless(subject: &mut Subject<'_>) -> u32 {
         *subject.path = plain;
         return file_kind::MEMFD;
     }
-    let stat = subject.stat;
-    if let Some(link) = find_link(&plain, stat.dev(), stat.ino).filter(|_| stat.nlink != 0) {
+    let slot = subject.slot;
+    if let Some(link) = find_link(&plain, slot.dev, slot.ino).filter(|_| slot.nlink != 0) {
         *subject.path = link;
         return file_kind::REGULAR;
     }
@@ -77,7 +77,7 @@ pub fn save_contents(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind:
     if same.clone().next().is_none_or(|first| first.file != file) {
         return Ok(());
     }
-    if kind == file_kind::DELETED && subject.stat.nlink != 0 {
+    if kind == file_kind::DELETED && slot.nlink != 0 {
         notice!(
             saver.notices,
             code::STATE_NOT_SAVED,
@@ -90,7 +90,7 @@ pub fn save_contents(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind:
         const F_GET_SEALS: u32 = 1034;
         let seals = fs::fcntl(fd, F_GET_SEALS, 0).unwrap_or(0);
         saver.data(file, data_kind::SEALS, seals as u64, &[])?;
-        if subject.stat.blksize > 4096 {
+        if slot.blksize > 4096 {
             notice!(
                 saver.notices,
                 code::STATE_NOT_SAVED,
@@ -111,7 +111,7 @@ pub fn save_contents(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind:
             (from, pos) = (opened.0, 0);
         }
     }
-    let result = copy_data(saver, file, from, subject.stat.size, &failed);
+    let result = copy_data(saver, file, from, slot.size, &failed);
     // Looking for data moves the offset.
     fs::seek_to(from, pos, 0).map_err(failed)?;
     result
@@ -150,8 +150,9 @@ fn copy_data(
 
 /// By what the file can be told from another one that gets its inode's number later.
 pub fn save_born(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), Failure> {
-    match subject.stat.born() {
-        Some(born) => saver.data(subject.slot.file, data_kind::BORN, born.sec as u64, &born.nsec.to_le_bytes()),
-        None => Ok(()),
+    let slot = subject.slot;
+    if !slot.has_born {
+        return Ok(());
     }
+    saver.data(slot.file, data_kind::BORN, slot.born.sec as u64, &slot.born.nsec.to_le_bytes())
 }

@@ -8,7 +8,7 @@ use crate::capture::failure::Failure;
 use crate::capture::scratch::FdSlot;
 use crate::format::files::{socket_end, socket_role};
 use crate::sys::abi::{S_IFMT, S_IFSOCK};
-use crate::sys::socket::{self, AF_UNIX, Address, SOCK_DGRAM, SOL_SOCKET};
+use crate::sys::socket::{self, Address, SOCK_DGRAM, SOL_SOCKET};
 use crate::sys::{Errno, fs};
 
 /// A UNIX socket of the network namespace.
