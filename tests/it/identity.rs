@@ -236,6 +236,41 @@ fn namespaces_do_not_nest() {
     job.end("after ten restarts");
 }
 
+/// With new ids a thread may get the id by which the program knows another one: both are reached; they cannot have it
+/// both again, which the next restart says.
+#[test]
+fn one_id_for_two_threads() {
+    if !is_root() {
+        return;
+    }
+    let mut job = Spec::new("thread_twin").start().expect("never skipped");
+    job.checkpoint();
+    job.sigkill();
+    let images = job.images.clone();
+    // Ids are chosen in there.
+    let prefix = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    job.restart_from(&images, &prefix, &["--pid", "new"]);
+    job.go("after a restart with new ids");
+    fs::write(job.path("make-twin"), "").expect("write");
+    job.go("with a thread that has the old id of another one");
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.pid())).expect("children");
+    let asked = job.selfckpt(&["checkpoint", children.trim()]);
+    assert!(asked.status.success(), "{}\n{}", String::from_utf8_lossy(&asked.stderr), job.story());
+    job.sigkill();
+    job.restart_from(&images, &[], &["--pid", "same"]);
+    assert_eq!(job.wait_exit().code(), Some(125), "{}", job.story());
+    let said = fs::read_to_string(job.path("restart-2.stderr")).expect("stderr");
+    assert!(said.contains("a thread that it has made since it got new ids has the id of another one"), "{said}");
+    for generation in 1..=2 {
+        job.restart_from(&images, &[], &[]);
+        job.go(&format!("after restart {generation} with new ids"));
+        job.checkpoint();
+        job.sigkill();
+    }
+    job.restart_from(&images, &[], &["--pid", "new"]);
+    job.end("after the last restart");
+}
+
 /// Within a container: a pid namespace with its own /proc, as root there and as another user.
 #[test]
 fn same_ids_within_a_namespace() {
