@@ -1,7 +1,7 @@
 //! [SIGNAL, NORMAL] Files: thin wrappers around the raw calls. Paths end in a NUL.
 #![allow(unsafe_code)] // Raw calls; every pointer comes from a reference of the right length.
 
-use super::abi::{Iovec, Statx};
+use super::abi::{Iovec, Statx, Timespec64};
 use super::{Errno, call, nr};
 
 pub const O_RDONLY: u32 = 0;
@@ -195,6 +195,14 @@ pub fn flock(fd: i32, op: u32) -> Result<(), Errno> {
 pub fn ftruncate(fd: i32, len: u64) -> Result<(), Errno> {
     // SAFETY: affects no memory but mappings of the file, which the callers do not have.
     unsafe { call!(nr::FTRUNCATE64, fd, len as u32, (len >> 32) as u32) }.map(drop)
+}
+
+/// Sets when a file was changed, and leaves when it was read.
+pub fn set_mtime(fd: i32, sec: u64, nsec: u32) -> Result<(), Errno> {
+    const UTIME_OMIT: i64 = (1 << 30) - 2;
+    let times = [Timespec64 { sec: 0, nsec: UTIME_OMIT }, Timespec64 { sec: sec as i64, nsec: nsec.into() }];
+    // SAFETY: reads two timespecs of 64 bits; the path is the descriptor itself.
+    unsafe { call!(nr::UTIMENSAT_TIME64, fd, 0, times.as_ptr(), 0) }.map(drop)
 }
 
 /// Reserves space for a file that is about to be written.

@@ -64,6 +64,31 @@ fn stdio_inherit() {
     assert!(new.ends_with(" of the output\n"), "nothing came to the command's output: {new:?}");
 }
 
+/// An output file that a restart has cut back is not taken for changed by the next restart of the same image.
+#[test]
+fn cut_back_twice() {
+    let mut job = Spec::new("heap").env("SELFCKPT_KEEP", "9").start().expect("never skipped");
+    let output = job.path("stdout");
+    let mut append = std::fs::OpenOptions::new().append(true).open(&output).expect("stdout");
+    append.write_all(b"before\n").expect("write");
+    let image = job.checkpoint();
+    append.write_all(b"after\n").expect("write");
+    job.sigkill();
+    for _ in 0..2 {
+        job.restart_from(&image.path, &[], &[]);
+        // The program is there then.
+        job.checkpoint();
+        assert_eq!(std::fs::read(&output).expect("stdout"), b"before\n");
+        job.sigkill();
+    }
+    job.restart_from(&image.path, &[], &[]);
+    job.end("after the third restart");
+    for restart in 1..=3 {
+        let said = std::fs::read_to_string(job.path(&format!("restart-{restart}.stderr"))).expect("stderr");
+        assert_eq!(said, "", "restart {restart}");
+    }
+}
+
 /// A pipe to another process on a number above the standard streams: after a restart it is what the command has there,
 /// else a closed peer, and both are said.
 #[test]

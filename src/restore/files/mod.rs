@@ -99,12 +99,21 @@ impl Subject<'_> {
     }
 }
 
+/// An output file that is to be what it was at the checkpoint.
+struct Cut {
+    fd: RawFd,
+    path: String,
+    len: u64,
+    /// When it was changed: seconds and nanoseconds.
+    mtime: (u64, u32),
+}
+
 /// Opened files of the program, high above its own descriptors.
 pub struct Files {
     /// By FILE id.
     fds: Vec<RawFd>,
-    /// (descriptor, length) of output files that are cut back.
-    cuts: Vec<(RawFd, u64, String)>,
+    /// Output files that are cut back.
+    cuts: Vec<Cut>,
     /// First number that is neither the program's nor the command's standard streams'.
     floor: RawFd,
     /// Descriptors that stay open for the restorer.
@@ -296,8 +305,10 @@ impl Files {
 
     /// Cuts output files back and fills message queues. The first change to anything outside this process.
     pub fn cut_back(&self, image: &Image) -> Result<(), String> {
-        for (fd, len, path) in &self.cuts {
+        for Cut { fd, path, len, mtime } in &self.cuts {
             raw::ftruncate(*fd, *len).map_err(|errno| format!("cannot cut {path} back to {len} bytes: {errno}"))?;
+            // So that another restart of the same image does not find it changed. Only its owner may.
+            let _ = raw::set_mtime(*fd, mtime.0, mtime.1);
         }
         self.fill_queues(image)
     }

@@ -1,6 +1,6 @@
 //! [NORMAL] Regular files and directories: opened again by path.
 
-use super::{Files, Subject};
+use super::{Cut, Files, Subject};
 use crate::format::files::data_kind;
 use crate::format::image::FileEntry;
 use crate::sys::abi::{S_IFMT, S_IFREG, Statx};
@@ -86,7 +86,8 @@ impl Files {
         let at_end = file.flags.get() & raw::O_APPEND != 0 || file.pos.get() >= file.size.get();
         let same_time = (stat.mtime.sec as u64, stat.mtime.nsec) == (file.mtime.get(), file.mtime_nsec.get());
         if writes && at_end && stat.size > file.size.get() {
-            self.cuts.push((fd, file.size.get(), path.clone()));
+            let mtime = (file.mtime.get(), file.mtime_nsec.get());
+            self.cuts.push(Cut { fd, path: path.clone(), len: file.size.get(), mtime });
         } else if real && writes && stat.size == file.size.get() && !same_time {
             warn(format!(
                 "fd {}: {path} has been written to since the checkpoint, not at its end: what was changed stays",
