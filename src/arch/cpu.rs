@@ -39,6 +39,7 @@ pub struct Cpu {
 const DEFAULT_MXCSR_MASK: u32 = 0xffbf;
 
 fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    #[allow(unused_unsafe)] // It is safe to call in later versions of Rust.
     // SAFETY: every CPU that runs Linux today has CPUID; unknown leaves return data, no fault.
     let r = unsafe { intrinsics::__cpuid_count(leaf, subleaf) };
     [r.eax, r.ebx, r.ecx, r.edx]

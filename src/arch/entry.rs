@@ -269,28 +269,30 @@ unsafe extern "C" {
 
 /// Address of the handler of the trigger signals.
 pub fn signal_entry() -> usize {
-    selfckpt_signal_entry as usize
+    selfckpt_signal_entry as *const () as usize
 }
 
 /// Address of the handler of the stop signal.
 pub fn stop_entry() -> usize {
-    selfckpt_stop_entry as usize
+    selfckpt_stop_entry as *const () as usize
 }
 
 /// Address that the handler returns to.
 pub fn sigreturn() -> usize {
-    selfckpt_sigreturn as usize
+    selfckpt_sigreturn as *const () as usize
 }
 
 /// Address of the last step of a restart.
 pub fn leave() -> usize {
-    selfckpt_leave as usize
+    selfckpt_leave as *const () as usize
 }
 
 /// Addresses in the code that goes on with a wait: its start, and the instructions behind the call that has
 /// the rest for its limit and behind the one that follows a poll.
 pub fn resume() -> (usize, usize, usize) {
-    (selfckpt_resume as usize, selfckpt_resumed as usize, selfckpt_resumed_call as usize)
+    let places = [selfckpt_resume as *const (), selfckpt_resumed as *const (), selfckpt_resumed_call as *const ()];
+    let [start, behind_call, behind_second] = places.map(|place| place as usize);
+    (start, behind_call, behind_second)
 }
 
 /// Base of the thread's TLS segment: the first word of it is its own address.
