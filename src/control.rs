@@ -64,6 +64,8 @@ pub mod status {
     pub const FAILED: u32 = 2;
     /// On the way: `bytes` of `bytes_expected` are written.
     pub const PROGRESS: u32 = 3;
+    /// The sender is a process that writes the image while the program goes on.
+    pub const WRITER: u32 = 4;
 }
 
 /// The answer.

@@ -120,7 +120,7 @@ fn take(
         // What has come until now is served by this image.
         waiting.collect(config);
         if !request.stop && !waiting.stop {
-            let greet = || send(request, waiting, &mut empty_reply(reply_status::PROGRESS), b"");
+            let greet = || send(request, waiting, &mut empty_reply(reply_status::WRITER), b"");
             role = writer::start(config, fds, resident, buf, greet);
             pause_ns = process::now() - request.started;
         }

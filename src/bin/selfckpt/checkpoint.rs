@@ -386,9 +386,11 @@ impl<'a> Request<'a> {
         match reply.status.get() {
             status::PROGRESS => {
                 self.progress.show(self.target.process.pid, &reply);
-                if self.writer.is_none() && sender.pid != 0 && sender.pid != self.target.process.pid {
-                    self.writer = Some(system::pidfd_open(sender.pid).map_or(Writer::Ended, Writer::Watched));
-                }
+                Ok(Received::Something)
+            }
+            // Where its pid means nothing here, the answer is all that is heard of it.
+            status::WRITER if sender.pid != 0 => {
+                self.writer = Some(system::pidfd_open(sender.pid).map_or(Writer::Ended, Writer::Watched));
                 Ok(Received::Something)
             }
             status::DONE => Ok(Received::Done(reply)),
