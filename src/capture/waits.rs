@@ -161,7 +161,7 @@ fn look(state: &mut ThreadState, leader: bool) {
 /// A call that the kernel is about to go on with by restart_syscall(2): a signal has woken the thread, another thread
 /// has taken it, and ours came before the next instruction. After any handler that call is EINTR, so it is made the
 /// interrupted call that it was.
-fn end_restarted_call(mut frame: Frame) {
+fn end_restarted_call(frame: Frame) {
     let after = register(frame, uc::EIP).wrapping_add(INT80.len() as u32);
     if register(frame, uc::EAX) != nr::RESTART_SYSCALL || code_before(after, &mut [0; 2]) != Some(&INT80[..]) {
         return;

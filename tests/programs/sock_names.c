@@ -39,6 +39,17 @@ int main(int argc, char **argv)
     NEED(connect(sender, (struct sockaddr *)&named[3], sizeof v4) == 0);
     for (int i = 0; i < 5; i++)
         NEED(name_of(fds[i], &named[i]) != 0);
+    static const int options[][4] = {/* socket, level, option, value */
+                                     {3, IPPROTO_IP, IP_MULTICAST_TTL, 7},   {3, IPPROTO_IP, IP_MULTICAST_LOOP, 0},
+                                     {3, IPPROTO_IP, IP_RECVTTL, 1},         {3, IPPROTO_IP, IP_RECVERR, 1},
+                                     {3, IPPROTO_IP, IP_RECVTOS, 1},         {4, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO},
+                                     {4, SOL_SOCKET, SO_RXQ_OVFL, 1},        {2, IPPROTO_IP, IP_FREEBIND, 1},
+                                     {1, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1}, {1, IPPROTO_IPV6, IPV6_RECVTCLASS, 1}};
+    enum { OPTIONS = sizeof options / sizeof *options };
+    for (int i = 0; i < OPTIONS; i++) {
+        const int *option = options[i];
+        NEED(setsockopt(fds[option[0]], option[1], option[2], &option[3], sizeof(int)) == 0);
+    }
     int first = 1;
     do {
         NEED(send(sender, "in", 2, 0) == 2 && send(sender, "", 0, 0) == 0 && send(sender, "flight", 6, 0) == 6);
@@ -72,6 +83,11 @@ int main(int argc, char **argv)
         socklen_t len = sizeof value;
         EXPECT(getsockopt(tcp6, SOL_SOCKET, SO_KEEPALIVE, &value, &len) == 0 && value == 1, "SO_KEEPALIVE");
         EXPECT(getsockopt(tcp6, IPPROTO_IPV6, IPV6_V6ONLY, &value, &len) == 0 && value == 1, "IPV6_V6ONLY");
+        for (int i = 0; i < OPTIONS; i++) {
+            const int *option = options[i];
+            EXPECT(getsockopt(fds[option[0]], option[1], option[2], &value, &len) == 0 && value == option[3],
+                   "option %d of level %d is %d", option[2], option[1], value);
+        }
         char text[8] = "";
         struct sockaddr_in6 from;
         socklen_t from_len = sizeof from;

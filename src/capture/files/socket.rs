@@ -23,7 +23,7 @@ const IPPROTO_IP: u32 = 0;
 const IPPROTO_IPV6: u32 = 41;
 
 /// Options that are numbers or small structures: (level, option). One that a socket does not have is left out.
-const OPTIONS: [(u32, u32); 29] = [
+const OPTIONS: [(u32, u32); 43] = [
     (SOL_SOCKET, 2),  // SO_REUSEADDR
     (SOL_SOCKET, 5),  // SO_DONTROUTE
     (SOL_SOCKET, 6),  // SO_BROADCAST
@@ -37,13 +37,27 @@ const OPTIONS: [(u32, u32); 29] = [
     (SOL_SOCKET, 20), // SO_RCVTIMEO
     (SOL_SOCKET, 21), // SO_SNDTIMEO
     (SOL_SOCKET, 29), // SO_TIMESTAMP
+    (SOL_SOCKET, 40), // SO_RXQ_OVFL
     (SOL_SOCKET, 42), // SO_PEEK_OFF
     (0, 1),           // IP_TOS
     (0, 2),           // IP_TTL
     (0, 8),           // IP_PKTINFO
+    (0, 10),          // IP_MTU_DISCOVER
+    (0, 11),          // IP_RECVERR
+    (0, 12),          // IP_RECVTTL
+    (0, 13),          // IP_RECVTOS
+    (0, 15),          // IP_FREEBIND
+    (0, 33),          // IP_MULTICAST_TTL
+    (0, 34),          // IP_MULTICAST_LOOP
     (41, 16),         // IPV6_UNICAST_HOPS
+    (41, 18),         // IPV6_MULTICAST_HOPS
+    (41, 19),         // IPV6_MULTICAST_LOOP
+    (41, 23),         // IPV6_MTU_DISCOVER
+    (41, 25),         // IPV6_RECVERR
     (41, 26),         // IPV6_V6ONLY
     (41, 49),         // IPV6_RECVPKTINFO
+    (41, 51),         // IPV6_RECVHOPLIMIT
+    (41, 66),         // IPV6_RECVTCLASS
     (41, 67),         // IPV6_TCLASS
     (6, 1),           // TCP_NODELAY
     (6, 4),           // TCP_KEEPIDLE
