@@ -79,6 +79,8 @@ pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
         // futex
         240 => futex(Time32(3), b),
         422 => futex(Time64(3), b),
+        // futex_waitv: until a moment
+        449 if e == MONOTONIC => Some(Timeout { place: Time64(3), clock: MONOTONIC, absolute: true, rest: None }),
         _ => None,
     };
     // Without a limit there is none to change.
@@ -95,11 +97,11 @@ fn sleep(place: Place, rest: u32, rest_at: usize) -> Option<Timeout> {
     Some(Timeout { place, clock: MONOTONIC, absolute: false, rest: (rest != 0).then_some(rest_at) })
 }
 
-/// FUTEX_WAIT takes a length of time; FUTEX_WAIT_BITSET a moment, of CLOCK_REALTIME with a flag.
+/// FUTEX_WAIT takes a length of time; FUTEX_WAIT_BITSET and FUTEX_LOCK_PI2 a moment, of CLOCK_REALTIME with a flag.
 fn futex(place: Place, op: u32) -> Option<Timeout> {
     match (op & 0x7f, op & 0x100) {
         (0, 0) => Some(Timeout { place, clock: MONOTONIC, absolute: false, rest: None }),
-        (9, 0) => Some(Timeout { place, clock: MONOTONIC, absolute: true, rest: None }),
+        (9 | 13, 0) => Some(Timeout { place, clock: MONOTONIC, absolute: true, rest: None }),
         _ => None,
     }
 }
@@ -290,5 +292,7 @@ mod tests {
         assert_eq!(place(240, [1, 0x80, 0, 1, 0, 0]), Some((Place::Time32(3), false, None)));
         assert_eq!(place(240, [1, 0x89, 0, 1, 0, 0]), Some((Place::Time32(3), true, None)));
         assert_eq!(place(240, [1, 0x189, 0, 1, 0, 0]), None);
+        assert_eq!(place(449, [1, 1, 0, 1, 1, 0]), Some((Place::Time64(3), true, None)));
+        assert_eq!(place(449, [1, 1, 0, 1, 0, 0]), None);
     }
 }

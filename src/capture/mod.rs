@@ -129,8 +129,9 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
     )?;
     let pending = scratch.pending.get(..context.pending).unwrap_or(&[]);
     signals::capture_signals(&mut stream, pending)?;
-    timers::capture_timers(&mut stream, context, scratch.timers, &mut notices)?;
+    // Before the clocks are noted that a restart goes on from: by these, too, no wait is to end early.
     waits::prepare_all(context.threads, pending);
+    timers::capture_timers(&mut stream, context, scratch.timers, &mut notices)?;
     let leader = crate::sys::process::gettid();
     let (looks, watched) = threads::look_at_threads(
         context.threads,

@@ -158,6 +158,8 @@ pub struct ThreadState {
     pub wait: u32,
     pub number: u32,
     pub rewound: bool,
+    /// The kernel would do the call by itself, whatever signal comes.
+    pub by_kernel: bool,
     /// The rest of a wait with a time limit.
     pub rest: waits::Rest,
     /// Signals that are requests to the library and interrupt nothing.

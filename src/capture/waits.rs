@@ -73,6 +73,9 @@ fn prepare(state: &mut ThreadState, leader: bool, pending: u64) {
     look(state, leader);
     // A restart queues them before the thread goes on.
     if is_interrupted(state.frame(), pending, state.own) {
+        if state.by_kernel {
+            issue_again(state);
+        }
         return;
     }
     match state.wait {
@@ -90,7 +93,11 @@ pub fn settle(state: &mut ThreadState, leader: bool) {
     match state.wait {
         wait::AGAIN | wait::AGAIN_HERE if interrupted() => give_eintr(state),
         wait::AGAIN | wait::AGAIN_HERE => issue_again(state),
-        wait::REST if !interrupted() => wait_for_rest(state),
+        wait::REST if !interrupted() => {
+            give_eintr(state);
+            wait_for_rest(state);
+        }
+        wait::REST if state.by_kernel => issue_again(state),
         _ => (),
     }
 }
@@ -135,6 +142,9 @@ fn look(state: &mut ThreadState, leader: bool) {
         return;
     }
     end_restarted_call(state.frame());
+    if ends_at_a_moment(state) {
+        return;
+    }
     let frame = state.frame();
     if register(frame, uc::EAX) != EINTR {
         return;
@@ -173,6 +183,22 @@ fn end_restarted_call(frame: Frame) {
     }
 }
 
+/// A call that the kernel does again by itself, or that is about to be done, until a moment that means nothing on another
+/// machine: it goes on for what is left until then, as if it had been interrupted.
+fn ends_at_a_moment(state: &mut ThreadState) -> bool {
+    let mut frame = state.frame();
+    let (nr, after) = (register(frame, uc::EAX), register(frame, uc::EIP).wrapping_add(INT80.len() as u32));
+    let Some(timeout) = timeout(nr, arguments(frame)).filter(|timeout| timeout.absolute) else { return false };
+    if code_before(after, &mut [0; 2]) != Some(&INT80[..]) {
+        return false;
+    }
+    let Some(rest) = measure_rest(frame, nr, &timeout) else { return false };
+    (state.number, state.rest, state.wait, state.by_kernel) = (nr, rest, wait::REST, true);
+    frame.set_register(uc::EIP, after);
+    frame.set_register(uc::EAX, EINTR);
+    true
+}
+
 /// Whether the signal frame lies right below the stack pointer of the program, not on an alternate stack.
 fn is_below(frame: Frame, stack_pointer: u32) -> bool {
     const ALIGNMENT: u32 = 256;
@@ -184,7 +210,6 @@ fn is_below(frame: Frame, stack_pointer: u32) -> bool {
 /// no room on the program's stack.
 fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
     let args = arguments(frame);
-    let seen = process::now();
     let [first, second, ..] = args;
     let fd = if nr == SOCKETCALL { read_word(second)? } else { first };
     let mut left = match timeout.place {
@@ -200,6 +225,8 @@ fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
         let place = if matches!(timeout.place, Place::Time32(_)) { Place::Time32(rest) } else { Place::Time64(rest) };
         left = read_time(place, args)?;
     }
+    // Not before the clock of a moment was read: what lies in between would be missing in the end.
+    let seen = process::now();
     let frame_end = (frame.start() + frame.size()) as u32;
     let stack_pointer = register(frame, uc::ESP);
     let is_apart = !is_below(frame, stack_pointer);

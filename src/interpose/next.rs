@@ -107,6 +107,9 @@ names! {
     SIGTIMEDWAIT64 = c"__sigtimedwait64";
     SIGNALFD = c"signalfd";
     INOTIFY_ADD_WATCH = c"inotify_add_watch";
+    POLL = c"poll";
+    POLL_CHK = c"__poll_chk";
+    NANOSLEEP = c"nanosleep";
     PPOLL = c"ppoll";
     PPOLL64 = c"__ppoll64";
     PPOLL_CHK = c"__ppoll_chk";

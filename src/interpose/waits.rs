@@ -1,4 +1,5 @@
-//! [NORMAL] Waiting with a mask, and waiting for signals: a trigger signal is neither blocked nor eaten by it.
+//! [NORMAL] Waiting with a mask, and waiting for signals: a trigger signal is neither blocked nor eaten by it. And waits
+//! whose rest the kernel does not tell when they are interrupted, by others of the same effect for which it does.
 //!
 //! These are points where a thread can be cancelled, so libc's own functions do the waiting.
 #![allow(unsafe_code)] // Functions that C calls with pointers.
@@ -8,7 +9,7 @@ use super::next::call_next;
 use super::{Sigset, errno, fail};
 use crate::sys::Errno;
 use core::ffi::{c_int, c_void};
-use core::ptr::null_mut;
+use core::ptr::{null, null_mut};
 
 /// Waits for signals by `wait`, anew when a trigger signal has turned out to be the program's own meanwhile.
 ///
@@ -183,6 +184,66 @@ macro_rules! waits_with_mask {
 }
 
 type Pointer = *mut c_void;
+
+/// `struct timespec` of a length of time, as 32-bit functions take it.
+type Limit = [i32; 2];
+
+/// poll's milliseconds; `None`: no limit, or no wait.
+fn limit_of(milliseconds: c_int) -> Option<Limit> {
+    (milliseconds > 0).then_some([milliseconds / 1000, milliseconds % 1000 * 1_000_000])
+}
+
+/// poll(2); with a limit, by ppoll(2).
+///
+/// # Safety
+/// As poll(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn poll(fds: Pointer, count: usize, milliseconds: c_int) -> c_int {
+    match limit_of(milliseconds) {
+        Some(mut limit) => call_next!(
+            PPOLL as fn(Pointer, usize, *mut Limit, *const Sigset) -> c_int,
+            (fds, count, &raw mut limit, null()),
+            else fail(Errno::ENOSYS)
+        ),
+        None => call_next!(
+            POLL as fn(Pointer, usize, c_int) -> c_int,
+            (fds, count, milliseconds),
+            else fail(Errno::ENOSYS)
+        ),
+    }
+}
+
+/// The same that knows the size of `fds`.
+///
+/// # Safety
+/// As poll(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __poll_chk(fds: Pointer, count: usize, milliseconds: c_int, size: usize) -> c_int {
+    match limit_of(milliseconds) {
+        Some(mut limit) => call_next!(
+            PPOLL_CHK as fn(Pointer, usize, *mut Limit, *const Sigset, usize) -> c_int,
+            (fds, count, &raw mut limit, null(), size),
+            else fail(Errno::ENOSYS)
+        ),
+        None => call_next!(
+            POLL_CHK as fn(Pointer, usize, c_int, usize) -> c_int,
+            (fds, count, milliseconds, size),
+            else fail(Errno::ENOSYS)
+        ),
+    }
+}
+
+/// usleep(3), by a nanosleep that asks for the rest.
+#[unsafe(no_mangle)]
+pub extern "C" fn usleep(microseconds: u32) -> c_int {
+    let length: Limit = [(microseconds / 1_000_000) as i32, (microseconds % 1_000_000 * 1000) as i32];
+    let mut rest: Limit = [0; 2];
+    call_next!(
+        NANOSLEEP as fn(*const Limit, *mut Limit) -> c_int,
+        (&raw const length, &raw mut rest),
+        else fail(Errno::ENOSYS)
+    )
+}
 
 waits_with_mask! {
     /// ppoll(2)

@@ -83,7 +83,7 @@ fn waits_with_refused_checkpoints() {
 /// The kernel goes on by restart_syscall with waits that a stop of the whole program has interrupted.
 #[test]
 fn waits_of_a_program_that_was_stopped() {
-    for call in ["poll", "nanosleep", "sem_timedwait"] {
+    for call in ["poll_raw", "nanosleep", "sem_timedwait"] {
         let Some(mut job) = Spec::new("wait_again").arg(call).start() else { return };
         let mut seen = 0;
         for restart in [false, false, true, false, true] {
@@ -184,29 +184,29 @@ fn rest_of_each(calls: &[&str], later: bool, restarts: bool) {
 
 #[test]
 fn rest_of_sleeps() {
-    rest_of_each(&["nanosleep", "nanosleep_same", "sleep", "clock_nanosleep"], false, true);
+    rest_of_each(&["nanosleep", "nanosleep_same", "sleep", "usleep", "clock_nanosleep"], false, true);
 }
 
 #[test]
 fn rest_of_monotonic_moments() {
-    rest_of_each(&["sleep_monotonic", "sem_monotonic"], false, true);
+    rest_of_each(&["sleep_monotonic", "sem_monotonic", "waitv_monotonic"], false, true);
 }
 
 #[test]
-fn rest_of_sleeps_that_do_not_tell_it() {
-    rest_of_each(&["nanosleep32", "usleep"], true, true);
+fn rest_of_system_calls_that_do_not_tell_it() {
+    rest_of_each(&["nanosleep32", "poll_raw"], true, true);
 }
 
 /// The signal frame is elsewhere than the stack that waits.
 #[test]
 fn rest_with_alternate_stacks() {
-    rest_of_each(&["nanosleep altstack", "sem_monotonic altstack"], false, true);
-    rest_of_each(&["poll altstack", "futex altstack", "recv altstack"], true, true);
+    rest_of_each(&["nanosleep altstack", "sem_monotonic altstack", "poll altstack"], false, true);
+    rest_of_each(&["futex altstack", "recv altstack", "poll_raw altstack"], true, true);
 }
 
 #[test]
 fn rest_of_polls() {
-    rest_of_each(&["poll", "epoll_wait", "epoll_pwait2"], true, true);
+    rest_of_each(&["epoll_wait", "epoll_pwait2"], true, true);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn rest_of_futexes_and_signals() {
 
 #[test]
 fn rest_that_the_kernel_writes_back() {
-    rest_of_each(&["select", "ppoll"], false, true);
+    rest_of_each(&["select", "ppoll", "poll"], false, true);
 }
 
 #[test]
@@ -311,4 +311,64 @@ fn wait_for_a_child() {
     job.restart();
     let result = job.result(round);
     assert!(result.contains(&format!("any_child ends with {},", libc::ECHILD)), "{result}");
+}
+
+/// Those whose rest is known do not begin anew: a checkpoint late in a long wait would show it.
+#[test]
+fn waits_begin_once() {
+    const LONG: Duration = Duration::from_secs(6);
+    const LATE: Duration = Duration::from_millis(4500);
+    let exact = [
+        "nanosleep",
+        "sleep",
+        "usleep",
+        "clock_nanosleep",
+        "sleep_monotonic",
+        "sem_monotonic",
+        "select",
+        "ppoll",
+        "poll",
+    ];
+    let wait = |call: &str| {
+        let Some(mut job) = Spec::new("wait_rest").arg(call).arg("long").start() else { return };
+        for restarts in [false, true] {
+            let round = job.go_without_waiting(restarts);
+            job.wait_file(&format!("began.{round}"));
+            let mut since = Instant::now();
+            std::thread::sleep(LATE);
+            job.checkpoint();
+            let mut limit = LONG;
+            if restarts {
+                limit = limit.saturating_sub(since.elapsed());
+                job.sigkill();
+                since = Instant::now();
+                job.restart();
+            }
+            assert_eq!(job.result(round), "PASS\n", "{call}, restarted: {restarts}");
+            assert!(since.elapsed() < limit + SLACK, "{call} took {:?}, restarted: {restarts}", since.elapsed());
+        }
+        assert!(job.wait_exit().success(), "{call}");
+    };
+    std::thread::scope(|scope| exact.iter().for_each(|call| drop(scope.spawn(|| wait(call)))));
+}
+
+/// A moment on the clock of a boot, where the restart goes on with another clock.
+#[test]
+fn moments_without_a_namespace() {
+    let wait = |kind: &str| {
+        let Some(mut job) = Spec::new("wait_rest").arg(kind).start() else { return };
+        let began = Instant::now();
+        let (round, image) = interrupt(&mut job);
+        let before = began.elapsed();
+        job.sigkill();
+        std::thread::sleep(Duration::from_secs(3));
+        let restarted = Instant::now();
+        job.restart_from(&image.path, &[], &["--pid", "new"]);
+        assert_eq!(job.result(round), "PASS\n", "{kind}");
+        let took = restarted.elapsed();
+        assert!(before + took > WAIT && took < WAIT + SLACK, "{kind} took {took:?} after {before:?} and a restart");
+        job.end("at the end");
+    };
+    let kinds = ["sleep_monotonic", "sem_monotonic", "waitv_monotonic"];
+    std::thread::scope(|scope| kinds.iter().for_each(|kind| drop(scope.spawn(|| wait(kind)))));
 }

@@ -37,6 +37,8 @@ static int wait_once(long ms)
     }
     if (strcmp(call, "poll") == 0)
         return poll(NULL, 0, (int)ms);
+    if (strcmp(call, "poll_raw") == 0)
+        return (int)syscall(SYS_poll, NULL, 0, ms);
     if (strcmp(call, "nanosleep") == 0)
         return nanosleep(&left, &now);
     if (strcmp(call, "pselect") == 0)

@@ -1,7 +1,8 @@
 /*
  * Waits with a time limit, which a checkpoint must neither end early nor lengthen: in each round the main thread
  * and others wait once for 2 s in the call that argv[2] names, all at the same time, and must see it run out. With
- * argv[3] "altstack" each has an alternate stack for its signals, as threads of Rust, Go, Java programs have.
+ * argv[3] "altstack" each has an alternate stack for its signals, as threads of Rust, Go, Java programs have; with "long"
+ * they wait for 6 s.
  */
 // libs: -lpthread
 #include "harness.h"
@@ -17,8 +18,8 @@
 #include <sys/un.h>
 
 #define THREADS 6
-#define MS 2000
 
+static int ms_limit = 2000;
 static const char *call;
 static int empty_pipe[2], sockets[2], listener, epoll_fd, sems, word;
 static unsigned long aio;
@@ -39,7 +40,7 @@ static int timed_out(int result, int expected)
 /* 0 when the time has run out as it must, else an errno or -1. */
 static int wait_once(void)
 {
-    const struct timespec limit = {MS / 1000, MS % 1000 * 1000000};
+    const struct timespec limit = {ms_limit / 1000, ms_limit % 1000 * 1000000};
     const long long limit64[2] = {limit.tv_sec, limit.tv_nsec};
     const long limit32[2] = {limit.tv_sec, limit.tv_nsec};
     struct timespec rest, until;
@@ -56,22 +57,35 @@ static int wait_once(void)
         return nanosleep(&rest, &rest) == 0 ? 0 : errno;
     }
     if (is("sleep"))
-        return (int)sleep(MS / 1000);
+        return (int)sleep(ms_limit / 1000);
     if (is("usleep"))
-        return usleep(MS * 1000) == 0 ? 0 : errno;
+        return usleep(ms_limit * 1000) == 0 ? 0 : errno;
     if (is("clock_nanosleep"))
         return clock_nanosleep(CLOCK_MONOTONIC, 0, &limit, &rest);
     if (is("sleep_monotonic"))
         return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+    if (is("waitv_monotonic")) {
+        const struct {
+            uint64_t value, address;
+            uint32_t flags, reserved;
+        } waiter = {0, (uintptr_t)&word, 2, 0};
+        const long long until64[2] = {until.tv_sec, until.tv_nsec};
+        return timed_out((int)syscall(449, &waiter, 1, 0, until64, CLOCK_MONOTONIC), ETIMEDOUT);
+    }
     if (is("sem_monotonic"))
         return timed_out(sem_clockwait(&never, CLOCK_MONOTONIC, &until), ETIMEDOUT);
     if (is("poll")) {
         struct pollfd fd = {empty_pipe[0], POLLIN, 0};
-        int result = poll(&fd, 1, MS);
+        int result = poll(&fd, 1, ms_limit);
+        return result == -1 ? errno : result;
+    }
+    if (is("poll_raw")) {
+        struct pollfd fd = {empty_pipe[0], POLLIN, 0};
+        int result = (int)syscall(SYS_poll, &fd, 1, ms_limit);
         return result == -1 ? errno : result;
     }
     if (is("epoll_wait")) {
-        int result = epoll_wait(epoll_fd, &event, 1, MS);
+        int result = epoll_wait(epoll_fd, &event, 1, ms_limit);
         return result == -1 ? errno : result;
     }
     if (is("epoll_pwait2")) {
@@ -112,7 +126,7 @@ static int wait_once(void)
     if (is("accept"))
         return timed_out(accept(listener, NULL, NULL), EAGAIN);
     if (is("select")) {
-        struct timeval time = {MS / 1000, MS % 1000 * 1000};
+        struct timeval time = {ms_limit / 1000, ms_limit % 1000 * 1000};
         fd_set fds;
         FD_ZERO(&fds);
         FD_SET(empty_pipe[0], &fds);
@@ -142,7 +156,7 @@ static void timed_wait(int number)
     int error = wait_once();
     clock_gettime(CLOCK_MONOTONIC, &after);
     long ms = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
-    if (error != 0 || ms < MS - 1)
+    if (error != 0 || ms < ms_limit - 1)
         snprintf(failed[number], sizeof failed[number], "%s ended with %d after %ld ms", call, error, ms);
     pthread_barrier_wait(&together);
 }
@@ -167,12 +181,14 @@ int main(int argc, char **argv)
     start(argc, argv);
     call = argc > 2 ? argv[2] : "nanosleep";
     with_altstack = argc > 3 && strcmp(argv[3], "altstack") == 0;
+    if (argc > 3 && strcmp(argv[3], "long") == 0)
+        ms_limit = 6000;
     waiter(NULL);
     struct epoll_event event = {.events = EPOLLIN};
     NEED(pipe(empty_pipe) == 0 && sem_init(&never, 0, 0) == 0);
     NEED((epoll_fd = epoll_create1(0)) >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, empty_pipe[0], &event) == 0);
     NEED(pthread_barrier_init(&together, NULL, THREADS + 1) == 0);
-    struct timeval limit = {MS / 1000, MS % 1000 * 1000};
+    struct timeval limit = {ms_limit / 1000, ms_limit % 1000 * 1000};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) == 0);
     NEED((listener = socket(AF_UNIX, SOCK_STREAM, 0)) >= 0);
