@@ -97,7 +97,7 @@ pub const SA_RESTORER: u32 = 0x0400_0000;
 pub const SS_DISABLE: u32 = 2;
 
 /// `siginfo_t`, of which the library reads the first words only.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Siginfo {
     pub words: [u32; 32],

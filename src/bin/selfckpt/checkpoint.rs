@@ -237,7 +237,7 @@ enum Received {
     Nothing,
     /// Not the last word.
     Something,
-    Done(Reply),
+    Done(Box<Reply>),
 }
 
 /// A request on its way.
@@ -322,7 +322,7 @@ impl<'a> Request<'a> {
             let written = written || matches!(self.writer, Some(Writer::Ended));
             // Who has ended may have answered just before.
             match self.receive()? {
-                Received::Done(reply) => return self.finish(reply),
+                Received::Done(reply) => return self.finish(*reply),
                 Received::Something => continue,
                 Received::Nothing => {}
             }
@@ -393,7 +393,7 @@ impl<'a> Request<'a> {
                 self.writer = Some(system::pidfd_open(sender.pid).map_or(Writer::Ended, Writer::Watched));
                 Ok(Received::Something)
             }
-            status::DONE => Ok(Received::Done(reply)),
+            status::DONE => Ok(Received::Done(Box::new(reply))),
             status::FAILED => {
                 self.progress.clear();
                 Err(self.fail(decode::text(reply_text(&reply))))
