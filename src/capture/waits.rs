@@ -186,7 +186,7 @@ fn end_restarted_call(frame: Frame) {
 /// A call that the kernel does again by itself, or that is about to be done, until a moment that means nothing on another
 /// machine: it goes on for what is left until then, as if it had been interrupted.
 fn ends_at_a_moment(state: &mut ThreadState) -> bool {
-    let mut frame = state.frame();
+    let frame = state.frame();
     let (nr, after) = (register(frame, uc::EAX), register(frame, uc::EIP).wrapping_add(INT80.len() as u32));
     let Some(timeout) = timeout(nr, arguments(frame)).filter(|timeout| timeout.absolute) else { return false };
     if code_before(after, &mut [0; 2]) != Some(&INT80[..]) {
