@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // Raw calls; every pointer comes from a reference of the right length.
 
 use super::fs::OwnedFd;
-use super::{Errno, call, nr};
+use super::{Errno, call, fs, nr};
 
 /// struct termios2: c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc[19], c_ispeed, c_ospeed.
 pub type Termios = [u8; 44];
@@ -86,4 +86,60 @@ pub fn plain(termios: &Termios) -> Termios {
 /// Whether input comes in lines (ICANON).
 pub fn has_lines(termios: &Termios) -> bool {
     termios.get(12).is_some_and(|flags| flags & 2 != 0)
+}
+
+/// Settings with which bytes that are written come out as the lines that they were, complete and begun ones. The end of a
+/// line without a newline (VEOF) is a zero byte where it is read without lines; it has to be written as the byte that is
+/// returned. `None` if there is no such byte.
+pub fn lines(termios: &Termios, bytes: &[u8]) -> Option<(Termios, u8)> {
+    const ICANON: u8 = 2;
+    const CONTROL_CHARACTERS: core::ops::Range<usize> = 17..36;
+    const VEOF: usize = 4;
+    const VEOL: usize = 11;
+    const VEOL2: usize = 16;
+    let mut lines = plain(termios);
+    *lines.get_mut(12)? |= ICANON;
+    let control = lines.get_mut(CONTROL_CHARACTERS)?;
+    let ends = [b'\n', *control.get(VEOL)?, *control.get(VEOL2)?];
+    let end = (1..=u8::MAX).find(|byte| !ends.contains(byte) && !bytes.contains(byte))?;
+    for (number, place) in control.iter_mut().enumerate() {
+        match number {
+            VEOF => *place = end,
+            VEOL | VEOL2 => {}
+            _ => *place = 0,
+        }
+    }
+    Some((lines, end))
+}
+
+/// Writes to the master what waited in a slave that reads lines; without settings for it, as one line. Exchanges zeros
+/// in `bytes` for the while.
+pub fn write_lines(master: i32, slave: i32, termios: &Termios, bytes: &mut [u8]) -> Result<(), Errno> {
+    let exchange = |bytes: &mut [u8], from: u8, to: u8| {
+        bytes.iter_mut().filter(|byte| **byte == from).for_each(|byte| *byte = to);
+    };
+    let Some((settings, end)) = lines(termios, bytes) else { return fs::write_all(master, bytes) };
+    set_termios(slave, &settings)?;
+    exchange(bytes, 0, end);
+    let result = fs::write_all(master, bytes);
+    exchange(bytes, end, 0);
+    result
+}
+
+/// Waits, at most five seconds, until what was written to the other end has passed the kernel's queue. `pause` takes a
+/// millisecond.
+pub fn await_arrival(fd: i32, bytes: &[u8], in_lines: bool, mut pause: impl FnMut()) {
+    const POLLIN: u16 = 1;
+    const BUFFER: usize = 4095;
+    // Of lines the complete ones are counted; what is behind them arrives in one piece with them.
+    let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    // What the terminal's own buffer holds is all that is counted.
+    let counted = if in_lines { complete } else { bytes.len() }.min(BUFFER);
+    for _ in 0..5_000 {
+        let _ = fs::poll_now(fd, POLLIN);
+        if fs::bytes_to_read(fd).unwrap_or(0) >= counted {
+            return;
+        }
+        pause();
+    }
 }

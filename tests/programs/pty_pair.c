@@ -1,6 +1,7 @@
 /*
  * A pseudo-terminal with both ends in the process: settings, window size, what waits in either direction; one in
- * packet mode; one whose slave was closed; one that is still locked.
+ * packet mode; one that takes lines, of which some wait, with ends of file and a line only begun; one whose slave was
+ * closed; one that is still locked.
  */
 #include "harness.h"
 #include <poll.h>
@@ -39,6 +40,20 @@ static void expect(int fd, const char *what, const char *text, size_t len)
     EXPECT(poll(&poll_fd, 1, 0) == 0 || (poll_fd.revents & POLLIN) == 0, "%s: there is more", what);
 }
 
+static void await_input(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    NEED(poll(&poll_fd, 1, 10000) == 1);
+}
+
+static void expect_line(int fd, const char *line)
+{
+    char got[64] = "";
+    await_input(fd);
+    ssize_t n = read(fd, got, sizeof got - 1);
+    EXPECT(n == (ssize_t)strlen(line) && strcmp(got, line) == 0, "the line is %zd bytes '%s', not '%s'", n, got, line);
+}
+
 int main(int argc, char **argv)
 {
     struct winsize size = {.ws_row = 43, .ws_col = 131}, now_size;
@@ -53,6 +68,12 @@ int main(int argc, char **argv)
     NEED(tcsetattr(slave, TCSANOW, &raw) == 0 && ioctl(master, TIOCSWINSZ, &size) == 0);
     int packet = open_master(), packet_slave = open_slave(packet);
     NEED(ioctl(packet, TIOCPKT, &one) == 0);
+    int lines = open_master(), lines_slave = open_slave(lines);
+    struct termios cooked;
+    NEED(tcgetattr(lines_slave, &cooked) == 0);
+    cooked.c_lflag &= ~(tcflag_t)ECHO;
+    cooked.c_cc[VEOL] = '!';
+    NEED((cooked.c_lflag & ICANON) != 0 && tcsetattr(lines_slave, TCSANOW, &cooked) == 0);
     int hung = open_master(), locked = posix_openpt(O_RDWR | O_NOCTTY);
     close(open_slave(hung));
     NEED(locked >= 0);
@@ -60,8 +81,10 @@ int main(int argc, char **argv)
         /* The newline becomes two bytes on its way, once. */
         NEED(write(slave, "out\n", 4) == 4 && write(master, "in\rput\003", 7) == 7);
         NEED(write(packet_slave, "packet", 6) == 6);
-        struct pollfd poll_fd = {.fd = slave, .events = POLLIN};
-        NEED(poll(&poll_fd, 1, 10000) == 1);
+        static const char waiting[] = "first\n\004second!third\nbefore\004beg\177gun";
+        NEED(write(lines, waiting, sizeof waiting - 1) == sizeof waiting - 1);
+        await_input(lines_slave);
+        await_input(slave);
         if (first)
             ready();
         first = 0;
@@ -77,6 +100,17 @@ int main(int argc, char **argv)
         EXPECT(ioctl(slave, TIOCGWINSZ, &now_size) == 0 && now_size.ws_row == 43 && now_size.ws_col == 131, "%d x %d",
                now_size.ws_col, now_size.ws_row);
         EXPECT(ioctl(packet, TIOCGPKT, &value) == 0 && value == 1, "packet mode");
+        NEED(write(lines, " \n", 2) == 2);
+        expect_line(lines_slave, "first\n");
+        expect_line(lines_slave, "");
+        expect_line(lines_slave, "second!");
+        expect_line(lines_slave, "third\n");
+        expect_line(lines_slave, "before");
+        expect_line(lines_slave, "begun \n");
+        NEED(tcgetattr(lines_slave, &now) == 0);
+        EXPECT(now.c_lflag == cooked.c_lflag && now.c_oflag == cooked.c_oflag && now.c_iflag == cooked.c_iflag &&
+                   same_bytes(now.c_cc, cooked.c_cc, VEOL2 + 1),
+               "settings of the one with lines");
         NEED(tcgetattr(packet_slave, &now) == 0);
         EXPECT((now.c_lflag & (ICANON | ECHO)) == (ICANON | ECHO), "the second one's settings");
         struct pollfd hung_poll = {.fd = hung, .events = POLLIN};

@@ -8,7 +8,7 @@ use crate::capture::scratch::FdSlot;
 use crate::format::files::{Pty, data_kind, file_kind};
 use crate::format::notice::code;
 use crate::sys::abi::makedev;
-use crate::sys::pty::{self, TIOCGPKT, TIOCGPTLCK, TIOCGPTN, TIOCPKT};
+use crate::sys::pty::{self, TIOCGPKT, TIOCGPTLCK, TIOCGPTN, TIOCPKT, Termios};
 use crate::sys::{Errno, fs, process};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
@@ -80,11 +80,9 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     }
     // Polling makes what is on the way arrive.
     let readable = |fd| fs::poll_now(fd, POLLIN).is_ok_and(|got| got & POLLIN != 0);
-    let (output, input) = (readable(fd), readable(slave.fd));
-    if input && pty::has_lines(&termios) {
-        note_waiting(saver, slave.fd, "lines of input", fs::bytes_to_read(slave.fd).unwrap_or(0))?;
-    }
-    let input = input && !pty::has_lines(&termios);
+    let in_lines = pty::has_lines(&termios);
+    // Of a line that is only begun nothing can be seen.
+    let (output, input) = (readable(fd), in_lines || readable(slave.fd));
     if !output && !input {
         return Ok(());
     }
@@ -100,12 +98,14 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     }
     let mut move_both = || {
         if output {
-            let len = take_and_return(saver, fd, own.0)?;
+            let len = take_and_return(saver, fd, own.0, None)?;
             saver.data_in_buf(file, data_kind::PTY_OUTPUT, 0, len)?;
         }
         if input {
-            let len = take_and_return(saver, own.0, fd)?;
-            saver.data_in_buf(file, data_kind::PTY_INPUT, 0, len)?;
+            let len = take_and_return(saver, own.0, fd, in_lines.then_some(&termios))?;
+            if len != 0 {
+                saver.data_in_buf(file, data_kind::PTY_INPUT, 0, len)?;
+            }
         }
         Ok(())
     };
@@ -124,9 +124,14 @@ fn note_waiting(saver: &mut Saver<'_, '_, '_>, fd: i32, what: &str, waiting: usi
     Ok(())
 }
 
-/// Reads what waits in `from` into the buffer and writes it to `to`, the other end. Returns how much.
-fn take_and_return(saver: &mut Saver<'_, '_, '_>, from: i32, to: i32) -> Result<usize, Failure> {
-    const PATIENCE_MS: u32 = 5_000;
+/// Reads what waits in `from` into the buffer and writes it to `to`, the other end, as `lines` if `from` has these
+/// settings. Returns how much.
+fn take_and_return(
+    saver: &mut Saver<'_, '_, '_>,
+    from: i32,
+    to: i32,
+    lines: Option<&Termios>,
+) -> Result<usize, Failure> {
     let lost = |errno| fail!(errno, "bytes that waited in the terminal fd {from} are lost to the program");
     let mut len = 0;
     while fs::poll_now(from, POLLIN).is_ok_and(|got| got & POLLIN != 0) {
@@ -137,15 +142,16 @@ fn take_and_return(saver: &mut Saver<'_, '_, '_>, from: i32, to: i32) -> Result<
             Err(errno) => return Err(lost(errno)),
         }
     }
-    fs::write_all(to, saver.buf.get(..len).unwrap_or(&[])).map_err(lost)?;
-    // They pass through a queue of the kernel, and must arrive before the settings change.
-    for _ in 0..PATIENCE_MS {
-        let _ = fs::poll_now(from, POLLIN);
-        // What the terminal's own buffer holds is all that is counted.
-        if fs::bytes_to_read(from).unwrap_or(0) >= len.min(4095) {
-            break;
-        }
-        process::pause_ms(1);
+    if len == 0 {
+        return Ok(0);
     }
+    let bytes = saver.buf.get_mut(..len).unwrap_or(&mut []);
+    match lines {
+        Some(termios) => pty::write_lines(to, from, termios, bytes),
+        None => fs::write_all(to, bytes),
+    }
+    .map_err(lost)?;
+    // They pass through a queue of the kernel, and must arrive before the settings change.
+    pty::await_arrival(from, bytes, lines.is_some(), || process::pause_ms(1));
     Ok(len)
 }

@@ -59,8 +59,14 @@ impl Files {
                 match item.data.what.get() {
                     data_kind::PTY_OUTPUT => raw::write_all(own.0, &item.bytes)?,
                     data_kind::PTY_INPUT => {
-                        raw::write_all(master, &item.bytes)?;
-                        wait_for(own.0, item.bytes.len());
+                        let in_lines = pty::has_lines(&state.termios);
+                        if in_lines {
+                            pty::write_lines(master, own.0, &state.termios, &mut item.bytes.clone())?;
+                        } else {
+                            raw::write_all(master, &item.bytes)?;
+                        }
+                        let pause = || std::thread::sleep(std::time::Duration::from_millis(1));
+                        pty::await_arrival(own.0, &item.bytes, in_lines, pause);
                     }
                     _ => {}
                 }
@@ -75,16 +81,5 @@ impl Files {
     pub(super) fn pty(&mut self, subject: &Subject<'_>) -> Result<RawFd, String> {
         let id = subject.entry.file.id.get();
         self.made.remove(&id).ok_or_else(|| format!("fd {}: its pseudo-terminal is not in the image", subject.fds()))
-    }
-}
-
-/// Until what was written has passed the kernel's queue: the settings change then.
-fn wait_for(fd: RawFd, len: usize) {
-    for _ in 0..5_000 {
-        let _ = raw::poll_now(fd, 1);
-        if raw::bytes_to_read(fd).unwrap_or(0) >= len.min(4095) {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
