@@ -47,6 +47,8 @@ static void *wait_for_signals(void *unused)
         int signal = 0;
         if (sigwait(&all, &signal) != 0)
             test_die("sigwait failed");
+        if (signal == SIGURG)
+            continue; /* fd_owner, at the same time, sends it to the whole process group. */
         pthread_mutex_lock(&lock);
         seen[0] = all_blocked();
         waited_for = signal;
