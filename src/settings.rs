@@ -17,6 +17,8 @@ const KILL: u32 = 9;
 const STOP: u32 = 19;
 /// SIGRTMIN as programs have it: libc keeps 32 and 33.
 pub const RTMIN: u32 = 34;
+/// The second of those, which it lets nobody block.
+pub const SIGSETXID: u32 = 33;
 /// SIGRTMAX.
 pub const RTMAX: u32 = 64;
 

@@ -26,10 +26,6 @@ pub const PTRACE_POKEUSER: u32 = 6;
 pub const PTRACE_DETACH: u32 = 17;
 pub const PTRACE_SEIZE: u32 = 0x4206;
 pub const PTRACE_INTERRUPT: u32 = 0x4207;
-pub const WALL: u32 = 0x4000_0000;
-pub const WCLONE: u32 = 0x8000_0000;
-pub const CLONE_VM: u32 = 0x100;
-pub const CLONE_UNTRACED: u32 = 0x80_0000;
 /// Offset of `u_debugreg` in the 32-bit `struct user`.
 pub const USER_DEBUGREG: usize = 252;
 
@@ -82,9 +78,7 @@ pub(super) fn seize(target: u32) -> Result<(), Errno> {
 
 /// Waits until a thread that was seized stands still.
 pub(super) fn await_stop(target: u32) -> Result<(), Errno> {
-    let mut status = 0u32;
-    // SAFETY: `status` takes one word.
-    unsafe { call!(nr::WAIT4, target, &raw mut status, WALL, 0) }.map(drop)
+    process::wait4(target, process::WALL).map(drop)
 }
 
 fn read(target: u32) -> Result<Traced, Errno> {

@@ -2,11 +2,11 @@
 //!
 //! It shares our memory, so that starting it costs no page tables, has descriptors of its own, and sends no signal when it
 //! ends, so that the program never learns of it.
-#![allow(unsafe_code)] // A child on a stack of ours, and wait4(2) for it.
+#![allow(unsafe_code)] // A child on a stack of ours.
 
-use super::debug_registers::{CLONE_UNTRACED, CLONE_VM, WCLONE};
 use super::entry;
-use crate::sys::{Errno, call, nr, process};
+use crate::sys::Errno;
+use crate::sys::process::{self, CLONE_UNTRACED, CLONE_VM, WCLONE};
 
 struct Job<'a> {
     work: &'a mut dyn FnMut(),
@@ -41,13 +41,7 @@ pub unsafe fn run(stack_top: usize, work: &mut dyn FnMut()) -> Result<(), Errno>
     let address = &raw mut job as usize;
     // SAFETY: the stack is the caller's promise; the job outlives the helper, which is waited for.
     let child = unsafe { entry::clone(CLONE_VM | CLONE_UNTRACED, stack_top, self::work, address) }?;
-    loop {
-        // SAFETY: no status is asked for.
-        match unsafe { call!(nr::WAIT4, child, 0, WCLONE, 0) } {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-            // The helper wrote behind the compiler's back.
-            Ok(_) => return if core::hint::black_box(&job).done { Ok(()) } else { Err(Errno::EIO) },
-        }
-    }
+    process::wait4(child, WCLONE)?;
+    // The helper wrote behind the compiler's back.
+    if core::hint::black_box(&job).done { Ok(()) } else { Err(Errno::EIO) }
 }

@@ -265,7 +265,7 @@ fn restore_debug_registers(entry: &ThreadEntry, own_tid: u32, steps: &mut Steps)
         };
         ptrace(debug::PTRACE_SEIZE, 0, 0);
         ptrace(debug::PTRACE_INTERRUPT, 0, 0);
-        helper.load(own_tid, 0).call(nr::WAIT4, &[0, status, debug::WALL, 0]);
+        helper.load(own_tid, 0).call(nr::WAIT4, &[0, status, process::WALL, 0]);
         let mut poke = |index: usize, value: u64| {
             let at = (debug::USER_DEBUGREG + 4 * index) as u32;
             helper.load(own_tid, 1).call(nr::PTRACE, &[debug::PTRACE_POKEUSER, 0, at, value as u32]);
@@ -285,7 +285,7 @@ fn restore_debug_registers(entry: &ThreadEntry, own_tid: u32, steps: &mut Steps)
     steps.attempt(nr::PRCTL, &[process::PR_SET_PTRACER, ANY]);
     steps.explain("cannot start the helper for debug registers");
     let child = steps.variable(0);
-    steps.store(child).call(nr::CLONE, &[debug::CLONE_VM | debug::CLONE_UNTRACED, stack, 0, 0, 0]);
-    steps.load(child, 0).attempt(nr::WAIT4, &[0, 0, debug::WCLONE, 0]);
+    steps.store(child).call(nr::CLONE, &[process::CLONE_VM | process::CLONE_UNTRACED, stack, 0, 0, 0]);
+    steps.load(child, 0).attempt(nr::WAIT4, &[0, 0, process::WCLONE, 0]);
     steps.attempt(nr::PRCTL, &[process::PR_SET_PTRACER, 0]);
 }

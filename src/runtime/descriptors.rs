@@ -1,13 +1,12 @@
 //! [SIGNAL] Free descriptors for the time of a checkpoint, where the program has used up nearly all that it may have.
 
-#![allow(unsafe_code)] // clone(2), wait4(2).
+#![allow(unsafe_code)] // clone(2).
 
 use crate::capture::failure::Failure;
-use crate::sys::attributes::{limit, set_limit};
+use crate::sys::attributes::{RLIMIT_NOFILE, limit, set_limit};
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, call, fs, nr, process, text::text};
 
-const RLIMIT_NOFILE: u32 = 7;
 /// As many as a checkpoint has open at the same time.
 const NEEDED: usize = 12;
 
@@ -59,23 +58,15 @@ pub fn send(address: &[u8], payload: &[u8]) -> Result<(), Errno> {
     if sent != Err(Errno::EMFILE) {
         return sent;
     }
-    const CLONE_UNTRACED: u32 = 0x80_0000;
-    const WALL: u32 = 0x4000_0000;
     // SAFETY: a fork: the child goes on here on its own copy of the memory, and ends here.
-    let child = unsafe { call!(nr::CLONE, CLONE_UNTRACED, 0, 0, 0, 0) }?;
+    let child = unsafe { call!(nr::CLONE, process::CLONE_UNTRACED, 0, 0, 0, 0) }?;
     if child == 0 {
         fs::close(0);
         process::exit_group(process::send_datagram(address, payload).map_or_else(|errno| errno.0, |()| 0));
     }
-    let mut status = 0u32;
-    loop {
-        // SAFETY: `status` takes one word.
-        match unsafe { call!(nr::WAIT4, child, &raw mut status, WALL, 0) } {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-            Ok(_) if status == 0 => return Ok(()),
-            Ok(_) => return Err(Errno((status >> 8 & 0xff) as i32)),
-        }
+    match process::wait4(child as u32, process::WALL)? {
+        (_, 0) => Ok(()),
+        (_, status) => Err(Errno((status >> 8 & 0xff) as i32)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! It is started when all but the private memory is written, and does the rest by itself: pages, commit, status, answers.
 //! It ends without a signal and is not seen by the program's wait calls (its exit signal is none); the process
 //! collects it at its next checkpoint. No image knows of it: in its own memory, which it writes, it does not exist.
-#![allow(unsafe_code)] // clone(2), wait4(2).
+#![allow(unsafe_code)] // clone(2).
 
 use super::commit;
 use super::config::Config;
@@ -45,9 +45,8 @@ pub fn start(config: &Config, fds: &[FdSlot], resident: u64, buf: &mut [u8], gre
     }
     let Ok((read, write)) = fs::pipe(fs::O_CLOEXEC) else { return Role::Stopped };
     let program = process::getpid();
-    const CLONE_UNTRACED: u32 = 0x80_0000;
     // SAFETY: a fork: the child goes on here on its own copy of the memory, this stack included, which is private.
-    match unsafe { call!(nr::CLONE, CLONE_UNTRACED, 0, 0, 0, 0) } {
+    match unsafe { call!(nr::CLONE, process::CLONE_UNTRACED, 0, 0, 0, 0) } {
         Ok(0) => {
             // The program waits for a byte from this pipe: it does not go on before its descriptors are its own again.
             for slot in fds.iter().filter(|slot| slot.fd != 2) {
@@ -109,16 +108,11 @@ pub fn look() {
 
 /// The status with which a writer has ended; `None` while it has not.
 fn wait(pid: u32, options: u32) -> Option<u32> {
-    const WALL: u32 = 0x4000_0000;
-    let mut status = 0u32;
-    loop {
-        // SAFETY: `status` takes one word.
-        match unsafe { call!(nr::WAIT4, pid, &raw mut status, WALL | options, 0) } {
-            Ok(0) => return None,
-            Err(Errno::EINTR) => {}
-            // If the program has collected it, it has ended as well.
-            _ => return Some(status),
-        }
+    match process::wait4(pid, process::WALL | options) {
+        Ok((0, _)) => None,
+        Ok((_, status)) => Some(status),
+        // If the program has collected it, it has ended as well.
+        Err(_) => Some(0),
     }
 }
 

@@ -69,6 +69,9 @@ pub fn set_affinity(cpus: &[u8]) -> Result<(), Errno> {
     unsafe { call!(nr::SCHED_SETAFFINITY, 0, cpus.len(), cpus.as_ptr()) }.map(drop)
 }
 
+/// Of setrlimit(2): open files.
+pub const RLIMIT_NOFILE: u32 = 7;
+
 /// Soft and hard limit of the calling process.
 pub fn limit(resource: u32) -> Result<[u64; 2], Errno> {
     let mut out = [0u64; 2];

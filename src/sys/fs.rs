@@ -314,6 +314,8 @@ pub fn bytes_to_read(fd: i32) -> Result<usize, Errno> {
     Ok(n.max(0) as usize)
 }
 
+pub const POLLIN: u16 = 1;
+pub const POLLOUT: u16 = 4;
 pub const POLLERR: u16 = 8;
 pub const POLLHUP: u16 = 16;
 

@@ -279,6 +279,25 @@ pub fn share_files_and_directory(a: u32, b: u32) -> (bool, bool) {
     (same(KCMP_FILES), same(KCMP_FS))
 }
 
+// Flags of clone(2), and of wait4(2) for children of whatever kind, and for those alone that send no SIGCHLD.
+pub const CLONE_VM: u32 = 0x100;
+pub const CLONE_UNTRACED: u32 = 0x80_0000;
+pub const WALL: u32 = 0x4000_0000;
+pub const WCLONE: u32 = 0x8000_0000;
+
+/// Waits for a child as wait4(2) does, through all interruptions: its id, or 0 if it has not changed (WNOHANG), and its
+/// status.
+pub fn wait4(pid: u32, options: u32) -> Result<(u32, u32), Errno> {
+    let mut status = 0u32;
+    loop {
+        // SAFETY: `status` takes one word.
+        match unsafe { call!(nr::WAIT4, pid, &raw mut status, options, 0) } {
+            Err(Errno::EINTR) => {}
+            result => return result.map(|pid| (pid as u32, core::hint::black_box(status))),
+        }
+    }
+}
+
 /// Whether the process runs in its parent's memory, as after vfork(2). `false` where the kernel does not tell.
 pub fn shares_memory_with_parent() -> bool {
     const KCMP_VM: u32 = 1;
@@ -301,10 +320,9 @@ pub fn pause_ms(ms: u32) {
 
 /// Soft limit of open descriptors.
 pub fn nofile_limit() -> u32 {
-    const RLIMIT_NOFILE: u32 = 7;
     let mut out = [0u32; 2];
     // SAFETY: two words, the soft and the hard limit.
-    let _ = unsafe { call!(nr::UGETRLIMIT, RLIMIT_NOFILE, out.as_mut_ptr()) };
+    let _ = unsafe { call!(nr::UGETRLIMIT, super::attributes::RLIMIT_NOFILE, out.as_mut_ptr()) };
     out[0]
 }
 

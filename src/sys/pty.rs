@@ -83,16 +83,18 @@ pub fn plain(termios: &Termios) -> Termios {
     plain
 }
 
-/// Whether input comes in lines (ICANON).
+/// In the first byte of c_lflag: input comes in lines.
+const ICANON: u8 = 2;
+
+/// Whether input comes in lines.
 pub fn has_lines(termios: &Termios) -> bool {
-    termios.get(12).is_some_and(|flags| flags & 2 != 0)
+    termios.get(12).is_some_and(|flags| flags & ICANON != 0)
 }
 
 /// Settings with which bytes that are written come out as the lines that they were, complete and begun ones. The end of a
 /// line without a newline (VEOF) is a zero byte where it is read without lines; it has to be written as the byte that is
 /// returned. `None` if there is no such byte.
 pub fn lines(termios: &Termios, bytes: &[u8]) -> Option<(Termios, u8)> {
-    const ICANON: u8 = 2;
     const CONTROL_CHARACTERS: core::ops::Range<usize> = 17..36;
     const VEOF: usize = 4;
     const VEOL: usize = 11;
@@ -129,14 +131,13 @@ pub fn write_lines(master: i32, slave: i32, termios: &Termios, bytes: &mut [u8])
 /// Waits, at most five seconds, until what was written to the other end has passed the kernel's queue. `pause` takes a
 /// millisecond.
 pub fn await_arrival(fd: i32, bytes: &[u8], in_lines: bool, mut pause: impl FnMut()) {
-    const POLLIN: u16 = 1;
     const BUFFER: usize = 4095;
     // Of lines the complete ones are counted; what is behind them arrives in one piece with them.
     let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
     // What the terminal's own buffer holds is all that is counted.
     let counted = if in_lines { complete } else { bytes.len() }.min(BUFFER);
     for _ in 0..5_000 {
-        let _ = fs::poll_now(fd, POLLIN);
+        let _ = fs::poll_now(fd, fs::POLLIN);
         if fs::bytes_to_read(fd).unwrap_or(0) >= counted {
             return;
         }

@@ -64,8 +64,6 @@ const DEFAULT_TIMEOUT: u64 = 600;
 /// A signal that is pending already swallows a second one: two commands may ask at once, so each
 /// asks again while it has heard nothing.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// One that glibc keeps for itself.
-const RESERVED_SIGNAL: u32 = 33;
 /// poll(2) leaves it out.
 const NO_DESCRIPTOR: RawFd = -1;
 
@@ -355,7 +353,7 @@ impl<'a> Request<'a> {
         let signal = self.target.signal;
         let blocked = process.blocked();
         // Who blocks even what libc lets nobody block is in a checkpoint.
-        let by_itself = settings::contains(blocked, signal) && !settings::contains(blocked, RESERVED_SIGNAL);
+        let by_itself = settings::contains(blocked, signal) && !settings::contains(blocked, settings::SIGSETXID);
         by_itself.then(|| {
             let name = signal_name(signal);
             format!("it blocks signal {name}: choose one that it leaves alone by SELFCKPT_SIGNAL when it is started")

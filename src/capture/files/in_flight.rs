@@ -5,15 +5,16 @@
 //! program's own ones, and so is saved as any other open file; it only gets no FD.
 #![allow(unsafe_code)] // A helper on a stack of ours.
 
-use super::socket::{POLLIN, POLLRDHUP};
+use super::socket::POLLRDHUP;
 use super::socket_data::{MAX_MESSAGES, with_moving_peek};
 use crate::arch::helper;
 use crate::capture::scratch::FdSlot;
+use crate::sys::Errno;
 use crate::sys::abi::{S_IFMT, S_IFSOCK};
-use crate::sys::attributes::{limit, set_limit};
+use crate::sys::attributes::{RLIMIT_NOFILE, limit, set_limit};
+use crate::sys::fs::{self, POLLIN};
 use crate::sys::lines::{field, parse_dec};
 use crate::sys::socket::{self, Descriptors};
-use crate::sys::{Errno, fs};
 
 /// Whether any socket has descriptors in its queue. Before Linux 5.6 the kernel does not tell: then none has.
 pub fn are_any(fds: &[FdSlot], info: i32) -> bool {
@@ -41,7 +42,6 @@ pub fn beside(stack_top: usize, write: &mut dyn FnMut()) -> Result<(), Errno> {
 /// Adds a slot behind the first `count` of `fds` for each descriptor in flight, also in sockets that are so themselves.
 /// Returns how many there are then. What finds no room is missed where its message is saved.
 pub fn collect(fds: &mut [FdSlot], count: usize, info: i32, buf: &mut [u8]) -> usize {
-    const RLIMIT_NOFILE: u32 = 7;
     // The helper's own limit.
     let _ = limit(RLIMIT_NOFILE).and_then(|[_, hard]| set_limit(RLIMIT_NOFILE, [hard, hard]));
     let floor = fds.get(..count).and_then(<[_]>::last).map_or(0, |last| last.fd + 1);

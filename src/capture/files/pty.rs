@@ -8,17 +8,15 @@ use crate::capture::scratch::FdSlot;
 use crate::format::files::{Pty, data_kind, file_kind};
 use crate::format::notice::code;
 use crate::sys::abi::makedev;
+use crate::sys::fs::{self, POLLIN, POLLOUT};
 use crate::sys::pty::{self, TIOCGPKT, TIOCGPTLCK, TIOCGPTN, TIOCPKT, Termios};
-use crate::sys::{Errno, fs, process};
+use crate::sys::{Errno, process};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 // Ends of sockets with these two bits have no others above the lowest sixteen.
 const MASTER: u64 = (3 << 62) | (1 << 33);
 const SLAVE: u64 = (3 << 62) | (1 << 34);
-
-const POLLIN: u16 = 1;
-const POLLOUT: u16 = 4;
 
 /// Numbers the two ends of a pseudo-terminal.
 pub fn find_end(slot: &mut FdSlot) {

@@ -70,7 +70,6 @@ const OPTIONS: [(u32, u32); 43] = [
 ];
 
 /// What poll(2) says when the peer has ended.
-pub(super) const POLLIN: u16 = 1;
 pub(super) const POLLRDHUP: u16 = 0x2000;
 
 // States of a TCP connection, as TCP_INFO tells them.
@@ -263,7 +262,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     let (domain, kind) = (number(socket::SO_DOMAIN)?, number(socket::SO_TYPE)?);
     let name = socket::name(fd).map_err(failed)?;
     let peer_name = socket::peer(fd).unwrap_or(Address::NONE);
-    let polled = fs::poll_now(fd, POLLIN | POLLRDHUP).map_err(failed)?;
+    let polled = fs::poll_now(fd, fs::POLLIN | POLLRDHUP).map_err(failed)?;
     let state = match (domain, kind) {
         (AF_UNIX, _) => super::unix_socket::state(saver, subject, kind, &name, &peer_name, polled)?,
         (_, SOCK_STREAM) => tcp_state(saver, subject, &peer_name, polled)?,

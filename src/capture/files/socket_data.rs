@@ -1,6 +1,6 @@
 //! [SIGNAL] What waits in a socket: peeked, so that it stays where it is.
 
-use super::socket::{POLLIN, datagram_end, on_the_way, tcp_info};
+use super::socket::{datagram_end, on_the_way, tcp_info};
 use super::{Saver, Subject};
 use crate::capture::failure::{Failure, fail};
 use crate::capture::notices::notice;
@@ -86,7 +86,7 @@ pub fn save_messages(
     polled: u16,
 ) -> Result<(), Failure> {
     let fd = subject.slot.fd;
-    if polled & POLLIN == 0 {
+    if polled & fs::POLLIN == 0 {
         return Ok(());
     }
     // Looking would take the error away from the program.
