@@ -172,14 +172,10 @@ fn look(state: &mut ThreadState, leader: bool) {
 /// has taken it, and ours came before the next instruction. After any handler that call is EINTR, so it is made the
 /// interrupted call that it was.
 fn end_restarted_call(frame: Frame) {
-    let after = register(frame, uc::EIP).wrapping_add(INT80.len() as u32);
-    if register(frame, uc::EAX) != nr::RESTART_SYSCALL || code_before(after, &mut [0; 2]) != Some(&INT80[..]) {
-        return;
-    }
     // The code has another number for eax.
-    if number_in_code(frame, after).is_some_and(|number| number != nr::RESTART_SYSCALL) {
-        frame.set_register(uc::EIP, after);
-        frame.set_register(uc::EAX, EINTR);
+    let is_other = || number_in_code(frame, behind_call(frame)).is_some_and(|number| number != nr::RESTART_SYSCALL);
+    if register(frame, uc::EAX) == nr::RESTART_SYSCALL && is_other() {
+        end_with_eintr(frame);
     }
 }
 
@@ -187,15 +183,14 @@ fn end_restarted_call(frame: Frame) {
 /// machine: it goes on for what is left until then, as if it had been interrupted.
 fn ends_at_a_moment(state: &mut ThreadState) -> bool {
     let frame = state.frame();
-    let (nr, after) = (register(frame, uc::EAX), register(frame, uc::EIP).wrapping_add(INT80.len() as u32));
+    let nr = register(frame, uc::EAX);
     let Some(timeout) = timeout(nr, arguments(frame)).filter(|timeout| timeout.absolute) else { return false };
-    if code_before(after, &mut [0; 2]) != Some(&INT80[..]) {
+    if !ends_call(behind_call(frame)) {
         return false;
     }
     let Some(rest) = measure_rest(frame, nr, &timeout) else { return false };
     (state.number, state.rest, state.wait, state.by_kernel) = (nr, rest, wait::REST, true);
-    frame.set_register(uc::EIP, after);
-    frame.set_register(uc::EAX, EINTR);
+    end_with_eintr(frame);
     true
 }
 
@@ -348,10 +343,19 @@ fn issue_again(state: &mut ThreadState) {
 fn give_eintr(state: &mut ThreadState) {
     if state.rewound {
         state.rewound = false;
-        let frame = state.frame();
-        frame.set_register(uc::EIP, register(frame, uc::EIP).wrapping_add(INT80.len() as u32));
-        frame.set_register(uc::EAX, EINTR);
+        end_with_eintr(state.frame());
     }
+}
+
+/// Where a thread goes on that stands before a call.
+fn behind_call(frame: Frame) -> u32 {
+    register(frame, uc::EIP).wrapping_add(INT80.len() as u32)
+}
+
+/// The call before which a thread stands has been interrupted.
+fn end_with_eintr(frame: Frame) {
+    frame.set_register(uc::EIP, behind_call(frame));
+    frame.set_register(uc::EAX, EINTR);
 }
 
 fn register(frame: Frame, at: usize) -> u32 {
@@ -391,7 +395,7 @@ fn told_number(state: &ThreadState, leader: bool) -> Option<u32> {
         && call.pc == register(frame, uc::EIP)
         && call.sp == register(frame, uc::ESP)
         && call.args == arguments(frame)
-        && code_before(call.pc, &mut [0; 2]) == Some(&INT80[..]);
+        && ends_call(call.pc);
     same.then_some(u32::try_from(call.nr).ok()?)
 }
 
@@ -424,6 +428,11 @@ fn can_repeat(nr: u32, args: [u32; 6]) -> u32 {
         240 | 422 if c & 0x7f == 9 => by_clock(si == 0 || c & 0x100 != 0),
         _ => else_rest,
     }
+}
+
+/// Whether the instruction before an address is a system call.
+fn ends_call(end: u32) -> bool {
+    code_before(end, &mut [0; 2]) == Some(&INT80[..])
 }
 
 /// The `out.len()` bytes of memory before an address.
@@ -459,7 +468,7 @@ fn may_follow_a_handler(state: &ThreadState, leader: bool) -> bool {
 /// The number from the code around the call that ends at `after`.
 fn number_in_code(frame: Frame, after: u32) -> Option<u32> {
     let esp = register(frame, uc::ESP);
-    if code_before(after, &mut [0; 2]) != Some(&INT80[..]) {
+    if !ends_call(after) {
         return None;
     }
     // __kernel_vsyscall goes on with pop ebp, pop edx, pop ecx, ret.
