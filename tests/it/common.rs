@@ -603,6 +603,12 @@ impl Job {
         command.output().expect("selfckpt")
     }
 
+    /// What `selfckpt inspect` says of an image.
+    pub fn inspect(&self, image: &Image) -> String {
+        let shown = self.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
+        String::from_utf8_lossy(&shown.stdout).into_owned()
+    }
+
     /// Takes a checkpoint by the command and gives the new image.
     pub fn checkpoint(&mut self) -> Image {
         self.checkpoint_with(&[])

@@ -123,8 +123,7 @@ fn fd_outside() {
 fn fd_notices() {
     let Some(mut job) = Spec::new("fd_notices").start() else { return };
     let image = job.checkpoint();
-    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
-    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let text = job.inspect(&image);
     let noticed = std::fs::read_to_string(job.path("noticed")).expect("noticed");
     for line in noticed.lines() {
         let (fd, what) = line.split_once(' ').expect("number and name");

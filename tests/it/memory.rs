@@ -57,8 +57,7 @@ fn huge_pages() {
         return;
     };
     let image = job.checkpoint();
-    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
-    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let text = job.inspect(&image);
     assert_eq!(text.matches("of huge pages is restored with pages of normal size").count(), 3, "{text}");
     assert!(text.contains("memfd 3 of huge pages"), "{text}");
     job.cycle();
@@ -148,8 +147,7 @@ fn sysv_memory_of_others() {
     let at = unsafe { libc::shmat(keyed, std::ptr::null(), 0) };
     assert_ne!(at as isize, -1);
     let image = job.checkpoint();
-    let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
-    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(text.contains(&format!("System V shared memory {keyed} is used by another process")), "{text}");
     // SAFETY: inside the segment, past what the program checks.
     unsafe { at.cast::<u8>().add(40000).write(77) };
@@ -277,8 +275,7 @@ fn queue_of_others() {
     let ours = unsafe { libc::mq_open(name.as_ptr(), libc::O_RDWR) };
     assert!(ours >= 0);
     let image = job.checkpoint();
-    let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
-    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(text.contains("are not saved: another process has it, too"), "{text}");
     job.sigkill();
     let (mut got, mut priority) = ([0u8; 200], 0);
@@ -309,8 +306,7 @@ fn queue_of_others() {
 fn queue_notification() {
     let Some(mut job) = Spec::new("mq_notify").start() else { return };
     let image = job.checkpoint();
-    let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
-    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(text.contains("the notification of messages in the POSIX message queue"), "{text}");
     assert!(text.contains("are not saved: the notification of the next one would be sent"), "{text}");
     job.go("after a checkpoint");

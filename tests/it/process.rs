@@ -84,8 +84,7 @@ fn seccomp_filter() {
     let filter = crate::common::program("no_clone3");
     let mut job = Spec::new("heap").prefix(&[filter.to_str().expect("UTF-8"), "38"]).start().expect("a start");
     let image = job.checkpoint();
-    let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
-    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(text.contains("the seccomp filter is not saved"), "{text}");
     job.sigkill();
     job.restart();

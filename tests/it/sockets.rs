@@ -57,8 +57,7 @@ fn reset(stream: TcpStream) {
 fn lost_going_on() {
     let Some((mut job, mut peers)) = start_lost(None) else { return };
     let image = job.checkpoint();
-    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
-    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(text.contains("TCP connection to another process"), "{text}");
     job.go("after a checkpoint");
     job.end("after a checkpoint");
@@ -101,8 +100,7 @@ fn lost_refused() {
 fn closed_not_refused() {
     let Some(mut job) = Spec::new("sock_closed").env("SELFCKPT_SOCKETS", "fail").start() else { return };
     let image = job.checkpoint();
-    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
-    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(!text.contains("notice"), "{text}");
     job.sigkill();
     job.restart();
@@ -124,8 +122,7 @@ fn closed_with_bytes_on_the_way() {
     job.end("after the refusal");
     let Some(mut job) = start("reset") else { return };
     let image = job.checkpoint();
-    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
-    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(text.contains(WORDS), "{text}");
     job.go("after a checkpoint");
     job.sigkill();
@@ -149,8 +146,7 @@ fn unix_outside() {
     let Some(mut job) = Spec::new("sock_outside").arg(&stream).arg(&datagram).start() else { return };
     let mut peer = peer.join().expect("peer");
     let image = job.checkpoint();
-    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
-    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(text.contains("UNIX connection to another process"), "{text}");
     job.go("after a checkpoint");
     let mut got = [0; 16];
@@ -176,8 +172,7 @@ fn unix_outside() {
 fn rights_in_flight() {
     let Some(mut job) = Spec::new("sock_rights").start() else { return };
     let image = job.checkpoint();
-    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
-    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(!text.contains("notice"), "{text}");
     assert!(text.contains("in a message that waits"), "{text}");
     job.generations(3);
@@ -207,8 +202,7 @@ fn inherited() {
         assert!(result.contains(&lines), "{result} instead of {lines}");
     };
     let image = job.checkpoint();
-    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
-    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let text = job.inspect(&image);
     for fd in [15, 16] {
         assert!(text.contains(&format!("after a restart it is fd {fd} of the restarting command")), "{text}");
     }
@@ -234,8 +228,7 @@ fn inherited() {
 fn terminal_in_control() {
     let Some(mut job) = Spec::new("pty_session").start() else { return };
     let image = job.checkpoint();
-    let inspected = job.selfckpt(&["inspect".into(), image.path.clone().into_os_string()]);
-    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    let text = job.inspect(&image);
     assert!(text.contains("is the controlling terminal of the process; after a restart it is not"), "{text}");
     job.go("after a checkpoint");
     job.checkpoint();

@@ -65,13 +65,18 @@ fn mutexes_that_need_their_ids() {
 #[test]
 fn storm_hundred() {
     let mut job = Spec::new("thread_storm").start().expect("thread_storm is never skipped");
-    for checkpoint in 1..=70 {
+    take_checkpoints(&mut job, 70, 10);
+    job.generations(30);
+}
+
+/// One after the other, with a round after every few.
+fn take_checkpoints(job: &mut Job, count: usize, in_a_round: usize) {
+    for checkpoint in 1..=count {
         job.checkpoint();
-        if checkpoint % 10 == 0 {
+        if checkpoint % in_a_round == 0 {
             job.go(&format!("after checkpoint {checkpoint}"));
         }
     }
-    job.generations(30);
 }
 
 /// The same of threads in what goes by their ids; as another user, whose program comes back in a namespace, too.
@@ -80,12 +85,7 @@ fn churn() {
     for user in [None, Some(NOBODY).filter(|_| is_root())] {
         let spec = Spec::new("thread_churn");
         let mut job = user.map_or(spec.clone(), |uid| spec.user(uid)).start().expect("never skipped");
-        for checkpoint in 1..=10 {
-            job.checkpoint();
-            if checkpoint % 5 == 0 {
-                job.go(&format!("after checkpoint {checkpoint}"));
-            }
-        }
+        take_checkpoints(&mut job, 10, 5);
         job.generations(3);
     }
 }

@@ -329,6 +329,25 @@ static TEST_UNUSED int vma_at(unsigned long address, struct vma *vma)
     return 0;
 }
 
+/* A number that /proc/self/smaps tells of the mapping at an address, -1 if it does not. */
+static TEST_UNUSED long smaps_number(const void *address, const char *name)
+{
+    static char smaps[1 << 19];
+    struct vma vma;
+    int inside = 0;
+    size_t len = strlen(name);
+    slurp("/proc/self/smaps", smaps, sizeof smaps);
+    for (char *line = smaps; line && *line; line = strchr(line, '\n')) {
+        if (*line == '\n')
+            line++;
+        if (vma_parse(line, &vma))
+            inside = vma.start <= (uintptr_t)address && (uintptr_t)address < vma.end;
+        else if (inside && strncmp(line, name, len) == 0 && line[len] == ':')
+            return atol(line + len + 1);
+    }
+    return -1;
+}
+
 static TEST_UNUSED int same_bytes(const void *a, const void *b, size_t len)
 {
     return memcmp(a, b, len) == 0;

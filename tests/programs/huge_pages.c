@@ -9,20 +9,7 @@ static size_t size;
 
 static size_t page_size_at(char *address)
 {
-    static char smaps[1 << 19];
-    struct vma vma;
-    int inside = 0;
-    unsigned kilobytes = 0;
-    slurp("/proc/self/smaps", smaps, sizeof smaps);
-    for (char *line = smaps; line && *line; line = strchr(line, '\n')) {
-        if (*line == '\n')
-            line++;
-        if (vma_parse(line, &vma))
-            inside = vma.start <= (uintptr_t)address && (uintptr_t)address < vma.end;
-        else if (inside && sscanf(line, "KernelPageSize: %u", &kilobytes) == 1)
-            return kilobytes * 1024;
-    }
-    return 0;
+    return (size_t)smaps_number(address, "KernelPageSize") * 1024;
 }
 
 int main(int argc, char **argv)

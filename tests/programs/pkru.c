@@ -15,24 +15,6 @@ static void wrpkru(uint32_t value)
     asm volatile(".byte 0x0f, 0x01, 0xef" ::"a"(value), "c"(0), "d"(0));
 }
 
-static long key_of(const void *page)
-{
-    static char smaps[1 << 19];
-    struct vma vma;
-    int inside = 0;
-    long key = -1;
-    slurp("/proc/self/smaps", smaps, sizeof smaps);
-    for (char *line = smaps; line && *line; line = strchr(line, '\n')) {
-        if (*line == '\n')
-            line++;
-        if (vma_parse(line, &vma))
-            inside = vma.start <= (uintptr_t)page && (uintptr_t)page < vma.end;
-        else if (inside && strncmp(line, "ProtectionKey:", 14) == 0)
-            key = atol(line + 14);
-    }
-    return key;
-}
-
 int main(int argc, char **argv)
 {
     unsigned a, b, c = 0, d;
@@ -54,7 +36,7 @@ int main(int argc, char **argv)
         if (broken())
             wrpkru(0x55555554);
         EXPECT(rdpkru() == want, "PKRU %#x instead of %#x", rdpkru(), want);
-        EXPECT(key_of(page) == key, "the page has key %ld instead of %d", key_of(page), key);
+        EXPECT(smaps_number(page, "ProtectionKey") == key, "the page has key %ld instead of %d", smaps_number(page, "ProtectionKey"), key);
         wrpkru(want & ~(3u << 2 * key));
         EXPECT(pattern_check(page, 4096, 5) < 0, "the page's contents changed");
         want ^= (round & 1 ? 1u : 2u) << 2 * key;

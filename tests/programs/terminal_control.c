@@ -2,27 +2,15 @@
  * Reads lines from its controlling terminal, /dev/tty, and tells of it on fd 1: whether it is that on fd 0, and the process
  * is in its foreground and session. "quit" ends it with 3.
  */
-#include <errno.h>
+#include "terminal.h"
 #include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <termios.h>
-#include <unistd.h>
 
 #ifndef TIOCGDEV
 #define TIOCGDEV 0x80045432
 #endif
-
-static void on_signal(int signal)
-{
-    char line[32];
-    int len = snprintf(line, sizeof line, "<signal %d>\n", signal);
-    if (write(1, line, (size_t)len) < 0)
-        _exit(5);
-}
 
 static int is_fd_0(int tty)
 {
@@ -43,14 +31,7 @@ int main(void)
     sigaction(SIGCONT, &action, NULL);
     setvbuf(stdout, NULL, _IONBF, 0);
     printf("<begins>\n");
-    for (;;) {
-        ssize_t len = read(kept, line, sizeof line - 1);
-        if (len < 0 && errno == EINTR)
-            continue;
-        if (len <= 0)
-            return 4;
-        line[len] = 0;
-        line[strcspn(line, "\n")] = 0;
+    while (read_line(kept, line, sizeof line)) {
         int opened = open("/dev/tty", O_RDWR);
         printf("<%s: terminal %d %d foreground %d %d session %d>\n", line, is_fd_0(kept), is_fd_0(opened),
                tcgetpgrp(kept) == getpgrp(), tcgetpgrp(0) == getpgrp(), tcgetsid(kept) == getsid(0));
@@ -58,4 +39,5 @@ int main(void)
         if (strcmp(line, "quit") == 0)
             return 3;
     }
+    return 4;
 }
