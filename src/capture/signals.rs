@@ -12,41 +12,32 @@ use crate::sys::lines::{field, parse_hex};
 use crate::sys::{Errno, Text, fs, process, text::text};
 use zerocopy::little_endian::{U32, U64};
 
-/// Notes what is pending for the calling thread and for the process. The first `others` of `pending` are those of other
-/// threads. Those of `own` are requests to us and left alone. Returns how many entries of `pending` are filled.
-pub fn note_pending(
-    pending: &mut [PendingSlot],
-    others: usize,
-    own: u64,
-    helper_stack_top: usize,
-    buf: &mut [u8],
-) -> Result<usize, Failure> {
-    let waiting = process::sigpending() & !own;
-    if waiting == 0 {
+/// Notes what is pending for the calling thread and for the process. It is taken and queued again at once, so that the
+/// program that goes on finds it as it was. The first `others` of `pending` are those of other threads. Those of `not` are
+/// requests to us, or noted already, and left alone. Returns how many entries of `pending` are filled.
+pub fn note_pending(pending: &mut [PendingSlot], others: usize, not: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+    if process::sigpending() & !not == 0 {
         return Ok(others);
     }
     let free = pending.get_mut(others..).unwrap_or(&mut []);
-    let (peeked, seen) = peek(free, own, helper_stack_top).unwrap_or((0, 0));
-    // The others are taken and queued again at once, so that the program that goes on finds them as they were.
-    let not = own | seen;
-    let rest = free.get_mut(peeked..).unwrap_or(&mut []);
-    let taken = take_private(rest, process::gettid(), not, buf)?;
-    let taken = taken + take_shared(rest.get_mut(taken..).unwrap_or(&mut []), not)?;
-    requeue(rest.get(..taken).unwrap_or(&[]))?;
-    Ok(others + peeked + taken)
+    let taken = take_private(free, process::gettid(), not, buf)?;
+    let taken = taken + take_shared(free.get_mut(taken..).unwrap_or(&mut []), not)?;
+    requeue(free.get(..taken).unwrap_or(&[]))?;
+    Ok(others + taken)
 }
 
-/// Notes pending signals without taking them, if that can be had. Returns how many, and a set of those of which all are
-/// noted: how often a timer has gone off meanwhile is told only when its signal is taken, and a signal may
-/// be pending without a siginfo where the kernel had no memory for one.
-fn peek(free: &mut [PendingSlot], own: u64, helper_stack_top: usize) -> Option<(usize, u64)> {
+/// Notes signals that are pending for the calling thread and for the process without taking them, if that can be had.
+/// Returns how many, and a set of those of which all are noted: those of `not` are left alone, how often a timer has gone
+/// off meanwhile is told only when its signal is taken, and a signal may be pending without a siginfo where the kernel had
+/// no memory for one.
+pub fn peek(free: &mut [PendingSlot], not: u64, helper_stack_top: usize) -> Option<(usize, u64)> {
     /// Peeking at many takes quadratic time.
     const MOST: usize = 4096;
     let me = process::gettid();
     let bit = |info: &Siginfo| 1u64 << (info.signo().wrapping_sub(1) & 63);
     let (mut count, mut seen, mut of_timers) = (0, 0, 0);
     let mut put = |of_process: bool, info: &Siginfo| {
-        if bit(info) & own != 0 {
+        if bit(info) & not != 0 {
             return;
         }
         seen |= bit(info);

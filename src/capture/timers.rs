@@ -113,6 +113,15 @@ fn read_itimer(which: u32) -> Itimer {
 }
 
 impl Read {
+    /// The signals that they send, as a set.
+    pub fn signals(&self, table: &[Timer]) -> u64 {
+        const OF_ITIMERS: [u32; 3] = [14, 26, 27]; // SIGALRM, SIGVTALRM, SIGPROF
+        let runs = |itimer: &Itimer| itimer.left_us.get() != 0 || itimer.every_us.get() != 0;
+        let itimers = self.itimers.iter().zip(OF_ITIMERS).filter(|(itimer, _)| runs(itimer)).map(|(_, signal)| signal);
+        let timers = table.get(..self.count).unwrap_or(&[]).iter().map(|timer| timer.signo.get());
+        itimers.chain(timers).fold(0, |set, signal| set | 1u64 << (signal.wrapping_sub(1) & 63))
+    }
+
     /// Whether one of them may have gone off by now. CPU time of the program, whose threads stand still, does
     /// not pass faster than that of the clock.
     pub fn has_gone_off(&self, table: &[Timer]) -> bool {

@@ -255,15 +255,23 @@ fn note_timers_and_signals(
     scratch: &mut Scratch,
 ) -> Result<(timers::Read, usize, bool), Failure> {
     const TRIES: usize = 10;
+    // What is no timer's is looked at beforehand: a helper takes longer than a short period.
+    let (peeked, seen) = if process::sigpending() & !own == 0 {
+        (0, 0)
+    } else {
+        let not = own | timers::read_timers(scratch.timers, scratch.lines)?.signals(scratch.timers);
+        signals::peek(scratch.pending, not, scratch.helper_stack_top).unwrap_or((0, 0))
+    };
+    let rest = scratch.pending.get_mut(peeked..).unwrap_or(&mut []);
     let mut tries = 0;
     loop {
         let read = timers::read_timers(scratch.timers, scratch.lines)?;
-        let others = quiesced.note_pending(scratch.pending, own, read.for_threads, scratch.lines)?;
-        let pending = signals::note_pending(scratch.pending, others, own, scratch.helper_stack_top, scratch.lines)?;
+        let others = quiesced.note_pending(rest, own, read.for_threads, scratch.lines)?;
+        let pending = signals::note_pending(rest, others, own | seen, scratch.lines)?;
         let in_motion = read.has_gone_off(scratch.timers);
         tries += 1;
         if !in_motion || tries == TRIES {
-            return Ok((read, pending, in_motion));
+            return Ok((read, peeked + pending, in_motion));
         }
     }
 }

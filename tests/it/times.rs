@@ -3,7 +3,7 @@
 use crate::common::{NOBODY, Random, SIGUSR2, Spec, assert_refused, is_root, kill, skipped};
 
 cycles! {
-    timers_itimer, timers_posix, timers_overrun, timers_thread,
+    alarm_blocked, timers_itimer, timers_posix, timers_overrun, timers_thread,
 }
 
 /// It reads clocks all the time, also within the vdso: by the command, which keeps the namespace of the clocks.
@@ -67,6 +67,16 @@ fn clocks_go_on_as_another_user() {
     job.restart();
     job.go("after a late restart");
     job.end("at the end");
+}
+
+/// A timer that stands still while its signal waits is no timer that goes off too often for a checkpoint.
+#[test]
+fn a_blocked_alarm_costs_no_notice() {
+    let Some(mut job) = Spec::new("alarm_blocked").start() else { return };
+    let image = job.checkpoint();
+    let text = job.inspect(&image);
+    assert!(!text.contains("goes off so often"), "{text}");
+    job.end("after a checkpoint");
 }
 
 /// Without a namespace the restart does not fail, it warns.
