@@ -50,6 +50,8 @@ pub struct FdSlot {
     /// When it was made, if the file system tells.
     pub born: StatxTime,
     pub has_born: bool,
+    /// Number of the mount that it was opened on; 0: not told.
+    pub mount: u64,
     /// Number of a socket's own end and of its peer's; 0: none.
     pub end: u64,
     pub peer_end: u64,

@@ -24,7 +24,8 @@ pub struct Statx {
     pub rdev_minor: u32,
     pub dev_major: u32,
     pub dev_minor: u32,
-    pub spare: [u64; 14],
+    pub mount: u64,
+    pub spare: [u64; 13],
 }
 const _: () = assert!(size_of::<Statx>() == 256);
 
@@ -46,6 +47,12 @@ impl Statx {
     pub fn born(&self) -> Option<StatxTime> {
         const BTIME: u32 = 0x800;
         (self.mask & BTIME != 0).then_some(self.btime)
+    }
+
+    /// Number of the mount that it was reached on; 0 where the kernel does not tell (before Linux 5.8).
+    pub fn mount(&self) -> u64 {
+        const MNT_ID: u32 = 0x1000;
+        if self.mask & MNT_ID != 0 { self.mount } else { 0 }
     }
 
     pub fn rdev(&self) -> u64 {

@@ -145,11 +145,11 @@ pub unsafe fn writev(fd: i32, pieces: &[Iovec]) -> Result<usize, Errno> {
 }
 
 pub fn statx(dir: i32, path: &[u8], flags: u32) -> Result<Statx, Errno> {
-    const BASIC_STATS_AND_BTIME: u32 = 0xfff;
+    const BASIC_STATS_BTIME_AND_MNT_ID: u32 = 0x1fff;
     let path = checked(path)?;
     let mut out = Statx::default();
     // SAFETY: `path` is NUL-terminated, `out` has the size of struct statx.
-    unsafe { call!(nr::STATX, dir, path, flags, BASIC_STATS_AND_BTIME, &raw mut out) }?;
+    unsafe { call!(nr::STATX, dir, path, flags, BASIC_STATS_BTIME_AND_MNT_ID, &raw mut out) }?;
     Ok(out)
 }
 

@@ -1,7 +1,7 @@
 /*
- * Names and what became of them: a file that was renamed, one of more than 2 GiB that is nearly all hole, opened with
- * and without O_LARGEFILE; O_DIRECT; O_PATH on a file, a directory, a link, a FIFO and a device; a directory that has
- * been removed, and so has the working directory; directories and files of /proc/self.
+ * Names and what became of them: a file that was renamed, one that is open under both its names, one of more than 2 GiB
+ * that is nearly all hole, opened with and without O_LARGEFILE; O_DIRECT; O_PATH on a file, a directory, a link, a FIFO
+ * and a device; a directory that has been removed, and so has the working directory; directories and files of /proc/self.
  */
 #define _LARGEFILE64_SOURCE
 #include "harness.h"
@@ -36,12 +36,34 @@ static int lists_self(int fd)
     return found;
 }
 
+/* Whether a descriptor goes by this name of the test's directory. */
+static int is_called(int fd, const char *name)
+{
+    char link[40], got[PATH_MAX], want[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(link, got, sizeof got - 1);
+    got[len > 0 ? len : 0] = 0;
+    return realpath(test_path(name), want) != NULL && strcmp(got, want) == 0;
+}
+
+enum { TWICE = 8 };
+
 int main(int argc, char **argv)
 {
     char text[8192], want[64];
+    int twin[TWICE], once[TWICE];
     start(argc, argv);
     int renamed = make("old name", O_RDWR);
     NEED(write(renamed, "renamed", 7) == 7 && rename(test_path("old name"), test_path("new name")) == 0);
+
+    close(make("a twin", O_WRONLY));
+    close(make("one name", O_WRONLY));
+    NEED(link(test_path("a twin"), test_path("its other name")) == 0);
+    for (int i = 0; i < TWICE; i++) {
+        twin[i] = open(test_path(i % 2 ? "its other name" : "a twin"), O_RDONLY);
+        once[i] = open(test_path("one name"), i % 2 ? O_RDONLY : O_WRONLY);
+        NEED(twin[i] >= 0 && once[i] >= 0);
+    }
 
     int small = make("large", O_RDWR), large = open64(test_path("large"), O_RDWR);
     NEED(large >= 0 && ftruncate64(large, FAR + 4) == 0 && lseek64(large, FAR, SEEK_SET) == FAR);
@@ -72,6 +94,11 @@ int main(int argc, char **argv)
         }
         EXPECT(pread(renamed, text, 7, 0) == 7 && memcmp(text, "renamed", 7) == 0, "the renamed file");
         EXPECT(access(test_path("old name"), F_OK) != 0, "the old name is there again");
+
+        for (int i = 0; i < TWICE; i++) {
+            EXPECT(is_called(twin[i], i % 2 ? "its other name" : "a twin"), "fd %d has got its other name", twin[i]);
+            EXPECT(is_called(once[i], "one name"), "fd %d goes by another name", once[i]);
+        }
 
         EXPECT(lseek64(large, 0, SEEK_CUR) == FAR, "offset %lld", (long long)lseek64(large, 0, SEEK_CUR));
         EXPECT(pread64(large, text, 9, FAR) == 4 && memcmp(text, "far!", 4) == 0, "the far end");

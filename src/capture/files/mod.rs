@@ -19,10 +19,12 @@ mod event;
 mod in_flight;
 mod lock;
 mod mqueue;
+mod names;
 mod owner;
 mod pipe;
 mod pty;
 mod regular;
+mod sharing;
 mod socket;
 mod socket_data;
 mod unix_socket;
@@ -38,7 +40,6 @@ use crate::sys::abi::{S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, StatxTime};
 use crate::sys::lines::parse_dec;
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, process, text::text};
-use core::cmp::Ordering;
 use zerocopy::little_endian::{U32, U64};
 
 pub use regular::find_link;
@@ -153,6 +154,8 @@ pub struct Subject<'a> {
     pub slot: &'a FdSlot,
     /// As /proc/thread-self/fd shows it; a family may put a better one in its place.
     pub path: &'a mut Path,
+    /// Whether it can be found again by its path, once that has been looked at.
+    at_its_path: Option<bool>,
     pub table: Table<'a>,
 }
 
@@ -164,10 +167,15 @@ impl Subject<'_> {
 
     /// Whether it can be found again by its path.
     pub fn is_at_its_path(&mut self) -> bool {
+        if let Some(known) = self.at_its_path {
+            return known;
+        }
         // With O_PATH a link itself can be open.
         let look = if self.file_type() == S_IFLNK { fs::lstat } else { fs::stat };
         let found = self.path.as_path().ok_or(Errno::ENAMETOOLONG).and_then(look);
-        found.is_ok_and(|found| found.dev() == self.slot.dev && found.ino == self.slot.ino)
+        let found = found.is_ok_and(|found| found.dev() == self.slot.dev && found.ino == self.slot.ino);
+        self.at_its_path = Some(found);
+        found
     }
 }
 
@@ -271,7 +279,7 @@ fn write_table(
     all: usize,
 ) -> Result<(), Failure> {
     let fds = tables.fds.get_mut(..all).unwrap_or(&mut []);
-    let files = find_sharing(fds, tables.order, tables.ends);
+    let files = sharing::find_sharing(fds, tables.order, tables.ends);
     let sockets = socket::find_ends(fds, tables.ends, saver.buf);
     let fds = &*fds;
     let order = tables.order.get_mut(..all).unwrap_or(&mut []);
@@ -327,6 +335,7 @@ fn look_at(slot: &mut FdSlot) -> Result<(), Failure> {
     slot.mode = stat.mode.into();
     (slot.nlink, slot.blksize, slot.rdev) = (stat.nlink, stat.blksize, stat.rdev());
     (slot.size, slot.mtime) = (stat.size, stat.mtime);
+    slot.mount = stat.mount();
     (slot.has_born, slot.born) = stat.born().map_or((false, StatxTime::default()), |born| (true, born));
     slot.flags =
         fs::fcntl(fd, fs::F_GETFL, 0).map_err(|errno| fail!(errno, "cannot read flags of descriptor {fd}"))? as u32;
@@ -338,107 +347,18 @@ fn look_at(slot: &mut FdSlot) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives descriptors of one open file description the same number, in the order of their lowest descriptors. Returns how
-/// many there are. Two share one if kcmp(2) says so, which also tells an order of the kernel's own: so those that agree in
-/// all that a description holds are sorted, and nothing here is quadratic. `order` and `spare` are for that.
-fn find_sharing(fds: &mut [FdSlot], order: &mut [u32], spare: &mut [u32]) -> u32 {
-    let order = order.get_mut(..fds.len()).unwrap_or(&mut []);
-    for ((place, number), slot) in order.iter_mut().zip(0..).zip(fds.iter_mut()) {
-        *place = number;
-        slot.leader = number;
-    }
-    let key = |fds: &[FdSlot], at: u32| fds.get(at as usize).map(|slot| (slot.dev, slot.ino, slot.pos, slot.flags));
-    order.sort_unstable_by_key(|&at| (key(fds, at), at));
-    let this = process::gettid();
-    let mut rest = order;
-    while let Some(&first) = rest.first() {
-        let alike = rest.iter().take_while(|&&at| key(fds, at) == key(fds, first)).count();
-        let (group, others) = rest.split_at_mut(alike);
-        sort_distinct(this, fds, group, spare);
-        rest = others;
-    }
-    let mut files = 0;
-    for at in 0..fds.len() {
-        let (before, rest) = fds.split_at_mut(at);
-        let Some(slot) = rest.first_mut() else { break };
-        match before.get(slot.leader as usize) {
-            Some(leader) => slot.file = leader.file,
-            None => {
-                slot.first = true;
-                slot.file = files;
-                files += 1;
-            }
-        }
-    }
-    files
-}
-
-/// Sorts ascending places of descriptors by the kernel's order of their descriptions. Of those that are the same the first
-/// one stays, as leader of the others. Returns how many stay, at the front. Merging asks least often. `this` is the thread
-/// that has them: a process whose main one has ended tells nothing.
-fn sort_distinct(this: u32, fds: &mut [FdSlot], places: &mut [u32], spare: &mut [u32]) -> usize {
-    if places.len() < 2 {
-        return places.len();
-    }
-    let (left, right) = places.split_at_mut(places.len() / 2);
-    let (ends, starts) = (sort_distinct(this, fds, left, spare), sort_distinct(this, fds, right, spare));
-    let (mut left, mut right) = (left.get(..ends).unwrap_or(&[]), right.get(..starts).unwrap_or(&[]));
-    let mut count = 0;
-    loop {
-        let next = match (left.split_first(), right.split_first()) {
-            (Some((&a, more)), Some((&b, others))) => {
-                let fd = |at: u32| fds.get(at as usize).map_or(-1, |slot| slot.fd);
-                // Where the kernel does not tell, each is one of its own.
-                match fs::kcmp_file(this, fd(a), fd(b)).unwrap_or(Ordering::Less) {
-                    Ordering::Greater => {
-                        right = others;
-                        b
-                    }
-                    order => {
-                        if order.is_eq() {
-                            if let Some(slot) = fds.get_mut(b as usize) {
-                                slot.leader = a;
-                            }
-                            right = others;
-                        }
-                        left = more;
-                        a
-                    }
-                }
-            }
-            (Some((&a, more)), None) => {
-                left = more;
-                a
-            }
-            (None, Some((&b, others))) => {
-                right = others;
-                b
-            }
-            (None, None) => break,
-        };
-        if let Some(place) = spare.get_mut(count) {
-            *place = next;
-        }
-        count += 1;
-    }
-    for (place, next) in places.iter_mut().zip(spare.iter().take(count)) {
-        *place = *next;
-    }
-    count
-}
-
 fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> Result<(), Failure> {
     let mut written = 0;
+    let mut names = names::Names::new(table.program.writer_links);
+    let mut copy = None;
     for slot in table.slots.iter().filter(|slot| slot.first) {
         let fd = slot.fd;
         let mut path = Path::new();
-        let mut link = [0u8; 4096];
-        let number: Text<16> = text!("{fd}\0");
-        let target = fs::readlink(table.program.writer_links, number.as_bytes(), &mut link)
-            .map_err(|errno| fail!(errno, "cannot read the path of descriptor {fd}"))?;
-        path.push(target);
-        let mut subject = Subject { slot, path: &mut path, table };
+        let at_its_path =
+            names.find(slot, &mut path).map_err(|errno| fail!(errno, "cannot read the path of descriptor {fd}"))?;
+        let mut subject = Subject { slot, path: &mut path, at_its_path, table };
         let kind = classify(&mut subject);
+        names.note(slot, subject.at_its_path);
         if kind == file_kind::CLOSED_PEER {
             notice!(
                 saver.notices,
@@ -463,7 +383,7 @@ fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> R
             path_len: U32::new(subject.path.len() as u32),
         };
         saver.stream.record(crate::format::kind::FILE, 0, &file, &[subject.path.as_bytes()])?;
-        save(saver, &subject, kind)?;
+        save(saver, &subject, kind, &mut copy)?;
         lock::save(saver, &subject, kind)?;
         owner::save(saver, &subject, kind)?;
         written += 1;
@@ -483,13 +403,18 @@ fn classify(subject: &mut Subject<'_>) -> u32 {
         .unwrap_or(file_kind::CLOSED_PEER)
 }
 
-/// Writes what does not fit into FILE.
-fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Result<(), Failure> {
+/// Writes what does not fit into FILE. `copy` is for what waits in pipes.
+fn save(
+    saver: &mut Saver<'_, '_, '_>,
+    subject: &Subject<'_>,
+    kind: u32,
+    copy: &mut Option<pipe::CopyPipe>,
+) -> Result<(), Failure> {
     match kind {
         file_kind::STREAM => {
             pipe::note_stream(saver, subject);
             if subject.file_type() == S_IFIFO {
-                pipe::save(saver, subject, kind)?;
+                pipe::save(saver, subject, kind, copy)?;
             }
         }
         file_kind::REGULAR => regular::save_born(saver, subject)?,
@@ -497,7 +422,7 @@ fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Resu
         file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL | file_kind::INOTIFY => {
             event::save(saver, subject, kind)?;
         }
-        file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind)?,
+        file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind, copy)?,
         file_kind::SOCKET => socket::save(saver, subject)?,
         file_kind::PTY_MASTER => pty::save(saver, subject)?,
         file_kind::QUEUE => mqueue::save(saver, subject)?,

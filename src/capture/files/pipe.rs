@@ -67,7 +67,13 @@ pub fn note_stream(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) {
     }
 }
 
-pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Result<(), Failure> {
+/// `copy` is empty, and stays so.
+pub fn save(
+    saver: &mut Saver<'_, '_, '_>,
+    subject: &Subject<'_>,
+    kind: u32,
+    copy: &mut Option<CopyPipe>,
+) -> Result<(), Failure> {
     let slot = subject.slot;
     let (fd, file) = (slot.fd, slot.file);
     let readers = || subject.table.of_object(slot.dev, slot.ino).filter(|other| reads(other));
@@ -90,8 +96,8 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
         return Ok(());
     }
     let packets = subject.table.of_object(slot.dev, slot.ino).any(|end| writes(end) && end.flags & fs::O_DIRECT != 0);
-    match copy_pipe(fd, size, waiting) {
-        Ok(copy) => write_bytes(saver, file, copy.0, waiting, packets, None),
+    match CopyPipe::fill(copy, fd, size, waiting) {
+        Ok(from) => write_bytes(saver, file, from, waiting, packets, None),
         // The other end may be in use right now.
         Err(errno) if kind == file_kind::STREAM || kind == file_kind::FIFO && leads_outside(slot, subject.table) => {
             notice!(
@@ -115,12 +121,30 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
     }
 }
 
-/// A pipe with a copy of what is in `fd`: its reading end.
-fn copy_pipe(fd: i32, size: usize, waiting: usize) -> Result<fs::OwnedFd, Errno> {
-    let (read, write) = fs::pipe(fs::O_CLOEXEC | fs::O_NONBLOCK)?;
-    // As many buffers as the original has; a small one may do.
-    let _ = fs::fcntl(write.0, fs::F_SETPIPE_SZ, size);
-    if fs::tee(fd, write.0, i32::MAX as usize)? != waiting { Err(Errno::EAGAIN) } else { Ok(read) }
+/// A pipe of our own into which the contents of others are copied, one after the other.
+pub struct CopyPipe {
+    read: fs::OwnedFd,
+    write: fs::OwnedFd,
+    size: usize,
+}
+
+impl CopyPipe {
+    /// Copies what is in `fd` into an empty `copy`, which is made if it is not there. Returns its reading end.
+    fn fill(copy: &mut Option<CopyPipe>, fd: i32, size: usize, waiting: usize) -> Result<i32, Errno> {
+        let mut filled = match copy.take() {
+            Some(empty) => empty,
+            None => fs::pipe(fs::O_CLOEXEC | fs::O_NONBLOCK).map(|(read, write)| CopyPipe { read, write, size: 0 })?,
+        };
+        if filled.size != size {
+            // As many buffers as the original has; a small one may do.
+            let _ = fs::fcntl(filled.write.0, fs::F_SETPIPE_SZ, size);
+            filled.size = size;
+        }
+        if fs::tee(fd, filled.write.0, i32::MAX as usize)? != waiting {
+            return Err(Errno::EAGAIN);
+        }
+        Ok(copy.insert(filled).read.0)
+    }
 }
 
 /// Reads `waiting` bytes from `from` into the image, and puts them into `back` as well.
