@@ -119,7 +119,7 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
 
     let fds = files::capture_files(
         &mut stream,
-        files::Tables { fds: scratch.fds, order: scratch.fd_order, ends: scratch.socket_order },
+        files::Tables { fds: scratch.fds, order: scratch.fd_order, ends: scratch.socket_order, groups: scratch.groups },
         context.own_fds,
         context.refuse_sockets,
         scratch.helper_stack_top,

@@ -4,6 +4,7 @@
 //! neighbour, from which it is told by its address. Only what is touched costs anything.
 #![allow(unsafe_code)] // Hands out disjoint parts of one mapping.
 
+use super::files::Group;
 use super::threads::ThreadSlot;
 use super::vmas::VmaSlot;
 use crate::arch::debug_registers::Look;
@@ -111,6 +112,7 @@ parts! {
     fd_order: [u32; MAX_FDS],
     /// Places of the sockets in `fds`, by their end.
     socket_order: [u32; MAX_FDS],
+    groups: [Group; 8192],
     pending: [PendingSlot; MAX_PENDING],
     timers: [Timer; MAX_TIMERS],
     threads: [ThreadSlot; MAX_THREADS],

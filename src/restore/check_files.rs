@@ -2,8 +2,8 @@
 
 use super::check::Problems;
 use crate::format::files::{
-    EpollTarget, InotifyWatch, Lock, Owner, Pty, Queue, Socket, Timerfd, data_kind, file_kind, lock, owner, queue_flag,
-    socket_role,
+    EpollTarget, InotifyWatch, Lock, Membership, Owner, Pty, Queue, Socket, Timerfd, data_kind, file_kind, lock, owner,
+    queue_flag, socket_role,
 };
 use crate::format::image::{FileEntry, Image};
 use crate::format::kind;
@@ -71,6 +71,11 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
             data_kind::SOCKET_FROM => file == file_kind::SOCKET && item.bytes.len() <= 128,
             data_kind::SOCKET_RIGHTS => file == file_kind::SOCKET && are_files(&item.bytes, files),
             data_kind::SOCKET_CREDENTIALS => file == file_kind::SOCKET && item.bytes.len() == 8,
+            data_kind::SOCKET_GROUP => file == file_kind::SOCKET && is_membership(&item.bytes),
+            data_kind::INTERFACE => {
+                // IFNAMSIZ counts the NUL that the image does not have.
+                file == file_kind::SOCKET && (1..16).contains(&item.bytes.len()) && !item.bytes.contains(&0)
+            }
             data_kind::SOCKET_OPTION => file == file_kind::SOCKET && item.bytes.len() <= 16,
             _ => false,
         };
@@ -92,6 +97,10 @@ fn is_target(bytes: &[u8], files: usize) -> bool {
 fn are_files(bytes: &[u8], files: usize) -> bool {
     <[U32]>::ref_from_bytes(bytes)
         .is_ok_and(|list| !list.is_empty() && list.iter().all(|file| (file.get() as usize) < files))
+}
+
+fn is_membership(bytes: &[u8]) -> bool {
+    Membership::read_from_prefix(bytes).is_ok_and(|(head, sources)| head.mode.get() <= 1 && sources.len() % 16 == 0)
 }
 
 fn is_watch(bytes: &[u8], files: usize) -> bool {

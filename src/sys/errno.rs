@@ -27,6 +27,7 @@ impl Errno {
     pub const EMFILE: Errno = Errno(24);
     pub const EOVERFLOW: Errno = Errno(75);
     pub const EOPNOTSUPP: Errno = Errno(95);
+    pub const EADDRNOTAVAIL: Errno = Errno(99);
 
     /// The kernel returns errors as -4095..-1.
     pub fn check(result: i32) -> Result<usize, Errno> {

@@ -13,8 +13,10 @@ pub const SOCK_DGRAM: u32 = 2;
 pub const SOCK_RAW: u32 = 3;
 pub const SOCK_SEQPACKET: u32 = 5;
 pub const SOCK_CLOEXEC: u32 = 0o2_000_000;
+pub const IPPROTO_IP: u32 = 0;
 pub const IPPROTO_TCP: u32 = 6;
 pub const IPPROTO_UDP: u32 = 17;
+pub const IPPROTO_IPV6: u32 = 41;
 
 pub const SOL_SOCKET: u32 = 1;
 pub const SO_TYPE: u32 = 3;
@@ -26,6 +28,8 @@ pub const SO_PEEK_OFF: u32 = 42;
 pub const SO_MEMINFO: u32 = 55;
 pub const SO_BUF_LOCK: u32 = 72;
 pub const TCP_INFO: u32 = 11;
+/// Level and option.
+pub const IPV6_MULTICAST_IF: (u32, u32) = (IPPROTO_IPV6, 17);
 
 pub const MSG_PEEK: u32 = 2;
 pub const MSG_DONTWAIT: u32 = 0x40;
@@ -45,6 +49,15 @@ impl Address {
 
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])
+    }
+
+    pub fn is_ipv4(&self) -> bool {
+        self.bytes.first().is_some_and(|&family| u32::from(family) == AF_INET)
+    }
+
+    /// Of options that have to do with such addresses.
+    fn level(&self) -> u32 {
+        if self.is_ipv4() { IPPROTO_IP } else { IPPROTO_IPV6 }
     }
 }
 
@@ -87,6 +100,116 @@ pub fn set_option(fd: i32, level: u32, option: u32, value: &[u8]) -> Result<(), 
 
 pub fn set_number(fd: i32, level: u32, option: u32, value: u32) -> Result<(), Errno> {
     set_option(fd, level, option, &value.to_le_bytes())
+}
+
+/// An IPv4 address as IPv6 has it.
+pub const fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// An IP address with port 0; one of IPv4 is given as [`mapped`].
+pub fn from_ip(ip: &[u8; 16]) -> Address {
+    let mut out = Address::NONE;
+    // sockaddr_in: family, port, address. sockaddr_in6: family, port, flow, address (16), scope.
+    let (family, len, at, part) = match ip {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4 @ ..] => (AF_INET, 16, 4, v4.as_slice()),
+        _ => (AF_INET6, 28, 8, ip.as_slice()),
+    };
+    out.len = len;
+    if let Some(place) = out.bytes.first_mut() {
+        *place = family as u8;
+    }
+    if let Some(place) = out.bytes.get_mut(at..at + part.len()) {
+        place.copy_from_slice(part);
+    }
+    out
+}
+
+/// The IP address in a sockaddr, the other way round.
+pub fn to_ip(sockaddr: &[u8]) -> [u8; 16] {
+    let byte = |at: usize| sockaddr.get(at).copied().unwrap_or(0);
+    match u32::from(byte(0)) {
+        AF_INET => mapped(core::array::from_fn(|i| byte(4 + i))),
+        _ => core::array::from_fn(|i| byte(8 + i)),
+    }
+}
+
+const MCAST_JOIN_GROUP: u32 = 42;
+const MCAST_MSFILTER: u32 = 48;
+
+// struct group_filter of i386: interface, group (a sockaddr_storage, as each source is), whether the sources are those to
+// hear or those not to, their number, sources. It begins as struct group_req, which joins a group.
+const GROUP: usize = 4;
+const GROUP_MODE: usize = GROUP + ADDRESS;
+const GROUP_COUNT: usize = GROUP_MODE + 4;
+const GROUP_SOURCES: usize = GROUP_COUNT + 4;
+
+fn put(out: &mut [u8], at: usize, bytes: &[u8]) -> Result<(), Errno> {
+    out.get_mut(at..at + bytes.len()).ok_or(Errno::ENOMEM)?.copy_from_slice(bytes);
+    Ok(())
+}
+
+/// Of a multicast group that the socket is in: mode and number of sources, which are in `out` then. EADDRNOTAVAIL: it is in no
+/// such group.
+pub fn group_filter(fd: i32, interface: u32, group: &Address, out: &mut [u8]) -> Result<(u32, usize), Errno> {
+    let room = (out.len() - GROUP_SOURCES.min(out.len())) / ADDRESS;
+    put(out, 0, &interface.to_le_bytes())?;
+    put(out, GROUP, &group.bytes)?;
+    put(out, GROUP_COUNT, &(room as u32).to_le_bytes())?;
+    get_option(fd, group.level(), MCAST_MSFILTER, out)?;
+    let number = |at: usize| u32::from_le_bytes(core::array::from_fn(|i| out.get(at + i).copied().unwrap_or(0)));
+    let count = number(GROUP_COUNT) as usize;
+    if count > room { Err(Errno::ENOMEM) } else { Ok((number(GROUP_MODE), count)) }
+}
+
+/// A source in an answer of [`group_filter`]: a sockaddr.
+pub fn group_source(filter: &[u8], at: usize) -> &[u8] {
+    let start = GROUP_SOURCES + at * ADDRESS;
+    filter.get(start..start + ADDRESS).unwrap_or(&[])
+}
+
+/// Joins a group, to hear all sources.
+pub fn join_group(fd: i32, interface: u32, group: &Address) -> Result<(), Errno> {
+    let mut request = [0u8; GROUP_MODE];
+    put(&mut request, 0, &interface.to_le_bytes())?;
+    put(&mut request, GROUP, &group.bytes)?;
+    set_option(fd, group.level(), MCAST_JOIN_GROUP, &request)
+}
+
+/// Bytes that [`set_group_filter`] needs.
+pub const fn group_filter_len(sources: usize) -> usize {
+    GROUP_SOURCES + sources * ADDRESS
+}
+
+/// Of a group that the socket is in: which sources it hears. `filter` has [`group_filter_len`] bytes, zeros.
+pub fn set_group_filter(
+    fd: i32,
+    interface: u32,
+    group: &Address,
+    mode: u32,
+    sources: &[[u8; 16]],
+    filter: &mut [u8],
+) -> Result<(), Errno> {
+    put(filter, 0, &interface.to_le_bytes())?;
+    put(filter, GROUP, &group.bytes)?;
+    put(filter, GROUP_MODE, &mode.to_le_bytes())?;
+    put(filter, GROUP_COUNT, &(sources.len() as u32).to_le_bytes())?;
+    for (source, at) in sources.iter().zip(0..) {
+        put(filter, GROUP_SOURCES + at * ADDRESS, &from_ip(source).bytes)?;
+    }
+    set_option(fd, group.level(), MCAST_MSFILTER, filter)
+}
+
+/// The name of an interface, by a socket of its network namespace.
+pub fn interface_name(fd: i32, interface: u32) -> Result<[u8; 16], Errno> {
+    const SIOCGIFNAME: usize = 0x8910;
+    // struct ifreq of i386: 16 bytes of name, then 16 of whatever; here the number.
+    let mut request = [0u32; 8];
+    request[4] = interface;
+    // SAFETY: the kernel reads and writes `request`.
+    unsafe { call!(nr::IOCTL, fd, SIOCGIFNAME, request.as_mut_ptr()) }?;
+    let [a, b, c, d, ..] = core::hint::black_box(request).map(u32::to_le_bytes);
+    Ok(core::array::from_fn(|i| [a, b, c, d].as_flattened().get(i).copied().unwrap_or(0)))
 }
 
 pub fn socket(domain: u32, kind: u32, protocol: u32) -> Result<OwnedFd, Errno> {

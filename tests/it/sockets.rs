@@ -1,19 +1,21 @@
 //! Sockets: pairs, names, and connections to elsewhere.
 
-use crate::common::{Job, NOBODY, Spec, TempDir, assert_refused, is_root};
+use crate::common::{Job, NOBODY, Spec, TempDir, assert_refused, is_root, skipped, wait_until};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
 cycles! {
     sock_pair, sock_names, sock_unix, sock_full, sock_more, sock_rights,
-    sock_closed,
+    sock_closed, sock_groups,
 }
 
 #[test]
 fn as_nobody() {
     if is_root() {
-        for name in ["sock_pair", "sock_names", "sock_unix", "sock_full", "sock_more", "sock_rights", "pty_pair"] {
+        for name in
+            ["sock_pair", "sock_names", "sock_unix", "sock_full", "sock_more", "sock_rights", "sock_groups", "pty_pair"]
+        {
             if let Some(job) = Spec::new(name).user(NOBODY).start() {
                 job.cycle();
             }
@@ -129,6 +131,49 @@ fn closed_with_bytes_on_the_way() {
     job.rewind(1);
     job.restart_from(&image.path, &[], &[]);
     job.end("after a restart");
+}
+
+/// Multicast groups on an interface that has another number at the restart, or is not there.
+#[test]
+fn groups_by_name() {
+    // A network of the program's own, in which "groups" comes after so many other interfaces.
+    let network = |before: u32| {
+        let others: String =
+            (0..before).map(|i| format!("ip link add other{i} type veth peer name peer{i}; ")).collect();
+        format!(
+            "set -e; ip link set lo up; {others} ip link add groups type veth peer name pair; \
+             ip link set groups addrgenmode none; ip address add 10.77.0.1/24 dev groups; \
+             ip address add fe80::77/64 dev groups nodad; ip link set pair up; ip link set groups up; exec \"$@\""
+        )
+    };
+    let (one, other) = (network(0), network(2));
+    let here = ["unshare", "--net", "sh", "-c", &one, "sh"];
+    let there = ["unshare", "--net", "sh", "-c", &other, "sh"];
+    let nowhere = ["unshare", "--net", "sh", "-c", "ip link set lo up; exec \"$@\"", "sh"];
+    let possible = std::process::Command::new(here[0]).args(&here[1..]).arg("true").output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        return skipped("a network namespace with interfaces of its own (unshare, ip, veth)");
+    }
+    let Some(mut job) = Spec::new("sock_groups").arg("groups").arg("10.77.0.1").prefix(&here).start() else { return };
+    // The command's answer would go to an abstract socket of another network namespace.
+    job.checkpoint_by_signal();
+    job.go("after a checkpoint");
+    for prefix in [&there, &here, &there] {
+        let image = job.checkpoint_by_signal();
+        job.sigkill();
+        job.restart_from(&image.path, prefix, &[]);
+        job.go("with another number");
+    }
+    let image = job.checkpoint_by_signal();
+    job.sigkill();
+    job.restart_from(&image.path, &nowhere, &[]);
+    for words in
+        ["was in the multicast group 239.77.1.5 on groups, which is not there", "sent to multicast groups on groups"]
+    {
+        let said = wait_until(|| job.story().contains(words).then_some(()));
+        assert!(said.is_some(), "{words:?} is not said\n{}", job.story());
+    }
+    job.sigkill();
 }
 
 /// UNIX connections by name to another process, and a destination of datagrams.

@@ -19,6 +19,7 @@ mod event;
 mod in_flight;
 mod lock;
 mod mqueue;
+mod multicast;
 mod names;
 mod owner;
 mod pipe;
@@ -42,6 +43,7 @@ use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, process, text::text};
 use zerocopy::little_endian::{U32, U64};
 
+pub use multicast::Group;
 pub use regular::find_link;
 
 pub type Path = Text<4100>;
@@ -187,6 +189,7 @@ pub struct Saver<'a, 's, 'n> {
     pub refuse_sockets: bool,
     /// Whether descriptors that come with messages are in the table.
     pub in_flight: bool,
+    pub groups: multicast::Groups<'a>,
     /// For what is read. A family leaves nothing in it.
     pub buf: &'a mut [u8],
 }
@@ -220,6 +223,7 @@ pub struct Tables<'a> {
     pub order: &'a mut [u32],
     /// By end of a connection.
     pub ends: &'a mut [u32],
+    pub groups: &'a mut [Group],
 }
 
 /// Reads the descriptor table and writes it.
@@ -248,7 +252,8 @@ pub fn capture_files(
     let (links, info) = (dirs.links.0, dirs.info.0);
     let program = Program { pid: process::getpid(), info, writer_links: links, writer_info: info };
     let any = in_flight::are_any(fds, info);
-    let mut saver = Saver { stream, notices, refuse_sockets, in_flight: false, buf: large_buf };
+    let groups = multicast::Groups::new(core::mem::take(&mut tables.groups));
+    let mut saver = Saver { stream, notices, refuse_sockets, in_flight: false, groups, buf: large_buf };
     if any {
         let mut result = None;
         let helped = in_flight::beside(helper_stack_top, &mut || {

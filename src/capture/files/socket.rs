@@ -19,11 +19,9 @@ use zerocopy::little_endian::U32;
 
 const SO_REUSEADDR: u32 = 2;
 const SO_RCVLOWAT: u32 = 18;
-const IPPROTO_IP: u32 = 0;
-const IPPROTO_IPV6: u32 = 41;
 
 /// Options that are numbers or small structures: (level, option). One that a socket does not have is left out.
-const OPTIONS: [(u32, u32); 43] = [
+const OPTIONS: [(u32, u32); 39] = [
     (SOL_SOCKET, 2),  // SO_REUSEADDR
     (SOL_SOCKET, 5),  // SO_DONTROUTE
     (SOL_SOCKET, 6),  // SO_BROADCAST
@@ -47,11 +45,7 @@ const OPTIONS: [(u32, u32); 43] = [
     (0, 12),          // IP_RECVTTL
     (0, 13),          // IP_RECVTOS
     (0, 15),          // IP_FREEBIND
-    (0, 33),          // IP_MULTICAST_TTL
-    (0, 34),          // IP_MULTICAST_LOOP
     (41, 16),         // IPV6_UNICAST_HOPS
-    (41, 18),         // IPV6_MULTICAST_HOPS
-    (41, 19),         // IPV6_MULTICAST_LOOP
     (41, 23),         // IPV6_MTU_DISCOVER
     (41, 25),         // IPV6_RECVERR
     (41, 26),         // IPV6_V6ONLY
@@ -67,6 +61,18 @@ const OPTIONS: [(u32, u32); 43] = [
     (6, 8),           // TCP_LINGER2
     (6, 9),           // TCP_DEFER_ACCEPT
     (6, 18),          // TCP_USER_TIMEOUT
+];
+
+/// Those of sockets that can send to a multicast group. An interface that was chosen for IPv4 by its number alone is not told.
+const MULTICAST_OPTIONS: [(u32, u32); 8] = [
+    (0, 32), // IP_MULTICAST_IF
+    (0, 33), // IP_MULTICAST_TTL
+    (0, 34), // IP_MULTICAST_LOOP
+    (0, 49), // IP_MULTICAST_ALL
+    socket::IPV6_MULTICAST_IF,
+    (41, 18), // IPV6_MULTICAST_HOPS
+    (41, 19), // IPV6_MULTICAST_LOOP
+    (41, 29), // IPV6_MULTICAST_ALL
 ];
 
 /// What poll(2) says when the peer has ended.
@@ -284,6 +290,9 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     };
     saver.data(slot.file, data_kind::SOCKET, 0, zerocopy::IntoBytes::as_bytes(&head))?;
     save_options(saver, subject, domain, kind)?;
+    if domain != AF_UNIX && kind == SOCK_DGRAM {
+        super::multicast::save(saver, subject, domain)?;
+    }
     if kind != SOCK_STREAM {
         return super::socket_data::save_messages(saver, subject, domain, kind, polled);
     }
@@ -484,11 +493,12 @@ fn save_options(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, domain: u3
     // Buffer sizes that the program has chosen: SO_SNDBUF, SO_RCVBUF.
     let buffers =
         [(1, 7), (2, 8)].into_iter().filter(|(bit, _)| locked & bit != 0).map(|(_, option)| (SOL_SOCKET, option));
-    for (level, option) in OPTIONS.into_iter().chain(buffers) {
+    let multicast = MULTICAST_OPTIONS.into_iter().filter(|_| kind == SOCK_DGRAM);
+    for (level, option) in OPTIONS.into_iter().chain(multicast).chain(buffers) {
         let mut value = [0u8; 16];
         let applies = match level {
-            IPPROTO_IP => domain != AF_UNIX,
-            IPPROTO_IPV6 => domain == AF_INET6,
+            socket::IPPROTO_IP => domain != AF_UNIX,
+            socket::IPPROTO_IPV6 => domain == AF_INET6,
             socket::IPPROTO_TCP => domain != AF_UNIX && kind == SOCK_STREAM,
             _ => true,
         };
@@ -503,6 +513,9 @@ fn save_options(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, domain: u3
         }
         let number = (u64::from(level) << 32) | u64::from(option);
         saver.data(subject.slot.file, data_kind::SOCKET_OPTION, number, value.get(..len).unwrap_or(&[]))?;
+        if (level, option) == socket::IPV6_MULTICAST_IF {
+            super::multicast::save_interface(saver, subject, word(&value, 0))?;
+        }
     }
     Ok(())
 }

@@ -85,6 +85,10 @@ pub mod data_kind {
     pub const SOCKET_RIGHTS: u32 = 304;
     /// User and group of who has sent the message or the bytes that follow, u32 each.
     pub const SOCKET_CREDENTIALS: u32 = 305;
+    /// A multicast group that the socket is in: a [`super::Membership`], then 16 bytes for each source.
+    pub const SOCKET_GROUP: u32 = 306;
+    /// Name of an interface that the socket refers to by its number, which is `offset`.
+    pub const INTERFACE: u32 = 307;
     /// A [`super::Pty`], with the master's FILE.
     pub const PTY: u32 = 310;
     /// Bytes that wait to be read from the master, and from the slave; both with the master's FILE.
@@ -118,6 +122,8 @@ pub mod data_kind {
             SOCKET_FROM => "socket-from",
             SOCKET_RIGHTS => "socket-rights",
             SOCKET_CREDENTIALS => "socket-credentials",
+            SOCKET_GROUP => "socket-group",
+            INTERFACE => "interface",
             PTY => "pty",
             PTY_OUTPUT => "pty-output",
             PTY_INPUT => "pty-input",
@@ -293,6 +299,18 @@ pub struct Socket {
     pub peer_name: [u8; 128],
 }
 const _: () = assert!(size_of::<Socket>() == 296);
+
+/// That a socket is in a multicast group on an interface. Addresses of IPv4 are given as IPv6 has them (::ffff:a.b.c.d).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Membership {
+    /// Number of the interface.
+    pub interface: U32,
+    /// 0: hears all but the sources that follow (MCAST_EXCLUDE), 1: those alone (MCAST_INCLUDE).
+    pub mode: U32,
+    pub group: [u8; 16],
+}
+const _: () = assert!(size_of::<Membership>() == 24);
 
 /// State of a pseudo-terminal at the checkpoint.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

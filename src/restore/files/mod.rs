@@ -20,6 +20,7 @@ mod limit;
 mod lock;
 mod message;
 mod mqueue;
+mod multicast;
 mod nameless;
 mod owner;
 mod pipe;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // socket(2) and its relatives.
 
 use super::message::{fill, fill_and_end, has_rights};
+use super::multicast::{interface_here, join_groups};
 use super::{Files, Subject};
 use crate::format::files::{Socket, data_kind, socket_end, socket_role};
 use crate::format::image::{FileEntry, Image};
@@ -184,6 +185,7 @@ impl Files {
             }
         };
         set_options(fd, subject, warn);
+        join_groups(fd, subject, warn);
         let flags = entry.file.flags.get() & (raw::O_NONBLOCK | 0o20_000);
         raw::fcntl(fd, raw::F_SETFL, flags as usize)
             .map_err(|errno| format!("fd {}: cannot set the flags of a socket: {errno}", subject.fds()))?;
@@ -360,16 +362,30 @@ fn set_options(fd: RawFd, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) {
         }
         let (level, option) = ((item.data.offset.get() >> 32) as u32, item.data.offset.get() as u32);
         let mut here = [0u8; 16];
-        let same =
-            raw_socket::get_option(fd, level, option, &mut here).is_ok_and(|len| here[..len.min(16)] == item.bytes[..]);
+        let value = match <[u8; 4]>::try_from(item.bytes.as_slice()) {
+            Ok(number) if (level, option) == raw_socket::IPV6_MULTICAST_IF && number != [0; 4] => {
+                match interface_here(subject.entry, u32::from_le_bytes(number)) {
+                    Ok(interface) => interface.to_le_bytes().to_vec(),
+                    Err(name) => {
+                        warn(format!(
+                            "fd {} sent to multicast groups on {name}, which is not there any more",
+                            subject.fds()
+                        ));
+                        continue;
+                    }
+                }
+            }
+            _ => item.bytes.clone(),
+        };
+        let same = raw_socket::get_option(fd, level, option, &mut here).is_ok_and(|len| here[..len.min(16)] == value);
         if same {
             continue;
         }
         let buffer = level == SOL_SOCKET && matches!(option, SO_SNDBUF | SO_RCVBUF);
-        let set = match <[u8; 4]>::try_from(item.bytes.as_slice()) {
+        let set = match <[u8; 4]>::try_from(value.as_slice()) {
             // The kernel doubles what it is asked for.
             Ok(value) if buffer => raw_socket::set_number(fd, level, option, u32::from_le_bytes(value) / 2),
-            _ => raw_socket::set_option(fd, level, option, &item.bytes),
+            _ => raw_socket::set_option(fd, level, option, &value),
         };
         if let Err(errno) = set {
             warn(format!("fd {}: option {option} of level {level} cannot be set: {errno}", subject.fds()));
