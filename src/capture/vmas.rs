@@ -160,6 +160,11 @@ impl<'a> VmaTable<'a> {
                     }
                 }
             }
+        } else if let Some(rest) = line.strip_prefix(b"KernelPageSize:") {
+            let size = parse_dec(Cursor(rest).word()).unwrap_or(0) << 10;
+            if size > crate::format::PAGE {
+                slot.flags |= u64::from(size.trailing_zeros()) << vma_flag::HUGE_SHIFT;
+            }
         } else if let Some(rest) = line.strip_prefix(b"Swap:") {
             slot.swap_kb = parse_dec(Cursor(rest).word()).unwrap_or(0);
         } else if let Some(rest) = line.strip_prefix(b"Shared_Clean:").or_else(|| line.strip_prefix(b"Shared_Dirty:")) {
@@ -203,16 +208,6 @@ impl<'a> VmaTable<'a> {
                     slot.start,
                     slot.end,
                     Bytes(slot.name(self.names))
-                );
-            }
-            if slot.flags & vma_flag::HUGETLB != 0 {
-                notice!(
-                    notices,
-                    code::MAPPING_NOT_SAVED,
-                    slot.start as u64,
-                    "the mapping {:#x}-{:#x} of huge pages is restored with pages of normal size",
-                    slot.start,
-                    slot.end
                 );
             }
             if slot.flags & vma_flag::USERFAULT != 0 {

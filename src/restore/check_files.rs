@@ -50,6 +50,7 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
                     && end <= lock::TO_THE_END
             }),
             data_kind::BORN => file == file_kind::REGULAR && item.bytes.len() == size_of::<u32>(),
+            data_kind::HUGE => file == file_kind::MEMFD && (13..64).contains(&item.data.offset.get()),
             data_kind::SEALS => file == file_kind::MEMFD,
             data_kind::PIPE_SIZE => pipe,
             data_kind::PIPE_BYTES | data_kind::PIPE_PACKET => pipe && !item.bytes.is_empty(),

@@ -7,10 +7,12 @@
 //! content, and one that was upgraded in between comes back as it was.
 #![allow(unsafe_code)] // memfd_create(2).
 
+use super::huge;
 use crate::format::image::{Image, VmaEntry};
 use crate::format::memory::{vma_flag, vma_kind};
 use crate::format::reader::StoredRun;
 use crate::format::{PAGE, ReadAt};
+use crate::sys::fs::OwnedFd;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -332,33 +334,60 @@ impl Sources<'_> {
         }
         let size = self.sizes.get(&key).copied().unwrap_or(0);
         let shown = String::from_utf8_lossy(&entry.name).into_owned();
-        let file = make_nameless_file(&entry.name).map_err(|error| format!("cannot make {shown} again: {error}"))?;
-        file.set_len(size).map_err(|error| format!("cannot give {shown} its {size} bytes: {error}"))?;
-        let fd = (self.raise)(file.as_raw_fd())?;
+        let huge =
+            if entry.vma.flags.get() & vma_flag::HUGETLB == 0 { None } else { self.huge_memfd(key, size, entry) };
+        let fd = match huge {
+            Some(fd) => (self.raise)(fd.0)?,
+            None => {
+                let file =
+                    make_nameless_file(&entry.name).map_err(|error| format!("cannot make {shown} again: {error}"))?;
+                file.set_len(size).map_err(|error| format!("cannot give {shown} its {size} bytes: {error}"))?;
+                (self.raise)(file.as_raw_fd())?
+            }
+        };
         self.objects.insert(key, fd);
         Ok(Source::File { fd, shared: true })
     }
+
+    fn huge_memfd(&mut self, key: (u64, u64), size: u64, entry: &VmaEntry) -> Option<OwnedFd> {
+        let log2 = (entry.vma.flags.get() & vma_flag::HUGE_SIZE) >> vma_flag::HUGE_SHIFT;
+        let made = huge::memfd(self.image, key, &memfd_name(&entry.name), size, log2 as u32);
+        if made.is_err() {
+            (self.warn)(format!("the memory of {} {}", String::from_utf8_lossy(&entry.name), huge::NONE_FREE));
+        }
+        made.ok()
+    }
+}
+
+/// Of shared anonymous memory of huge pages, which the kernel makes as a file of its own.
+const HUGE_ANONYMOUS: &[u8] = b"/anon_hugepage";
+
+/// For memfd_create(2), of a mapping's name.
+fn memfd_name(name: &[u8]) -> Vec<u8> {
+    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    let memory = name.strip_prefix(b"/memfd:").or_else(|| (name == HUGE_ANONYMOUS).then(|| &name[1..]));
+    let mut name = memory.unwrap_or(b"selfckpt").to_vec();
+    name.truncate(200);
+    name.push(0);
+    name
 }
 
 /// Under the old name where it is free, for /proc/self/maps and because it may have been on a file system of a certain
 /// kind; else in memory.
 fn make_nameless_file(name: &[u8]) -> std::io::Result<File> {
-    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
-    let memory = name.strip_prefix(b"/memfd:");
-    if memory.is_none() {
-        let path = std::path::Path::new(OsStr::from_bytes(name));
+    let memory = memfd_name(name);
+    let path = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    if !path.starts_with(b"/memfd:") && path != HUGE_ANONYMOUS {
+        let path = std::path::Path::new(OsStr::from_bytes(path));
         let made = File::options().read(true).write(true).create_new(true).mode(0o600).open(path);
         if let Ok(file) = made {
             std::fs::remove_file(path)?;
             return Ok(file);
         }
     }
-    let mut name = memory.unwrap_or(b"selfckpt").to_vec();
-    name.truncate(200);
-    name.push(0);
     const CLOEXEC: u32 = 1;
     // SAFETY: a name with its NUL.
-    let fd = unsafe { crate::sys::call!(crate::sys::nr::MEMFD_CREATE, name.as_ptr(), CLOEXEC) };
+    let fd = unsafe { crate::sys::call!(crate::sys::nr::MEMFD_CREATE, memory.as_ptr(), CLOEXEC) };
     let fd = fd.map_err(|errno| std::io::Error::from_raw_os_error(errno.0))?;
     // SAFETY: just made, owned by nobody else.
     Ok(unsafe { File::from_raw_fd(fd as RawFd) })

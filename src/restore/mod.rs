@@ -18,6 +18,8 @@ pub(crate) mod absent;
 #[cfg(target_arch = "x86")]
 pub(crate) mod files;
 #[cfg(target_arch = "x86")]
+mod huge;
+#[cfg(target_arch = "x86")]
 pub(crate) mod ids;
 #[cfg(target_arch = "x86")]
 pub(crate) mod ipc;

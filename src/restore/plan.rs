@@ -3,6 +3,7 @@
 
 use super::attributes::{self, Here};
 use super::files::LateLock;
+use super::huge::NONE_FREE;
 use super::ipc::{Segments, attach_flags};
 use super::memory::{Mapped, Source};
 use super::steps::Steps;
@@ -151,6 +152,16 @@ fn restore_mapping(inputs: &Inputs<'_>, mapped: &Mapped, entry: &VmaEntry, steps
     steps.explain(&format!("cannot map {}", describe(entry)));
     let no_fd = u32::MAX;
     match &mapped.source {
+        Source::Anonymous if flags & vma_flag::HUGETLB != 0 => {
+            steps.say(&format!("{} {NONE_FREE}", describe(entry)));
+            // With a reservation in any case: its pages are sure to be had when they are read.
+            let flags = anonymous | process::MAP_PRIVATE | process::MAP_HUGETLB | (flags & vma_flag::HUGE_SIZE) as u32;
+            steps.tell(nr::MMAP2, &[start, len, while_filling, flags, no_fd, 0]);
+            let flags = process::MAP_ANONYMOUS | process::MAP_FIXED_NOREPLACE | private;
+            steps.attempt(nr::MMAP2, &[start, len, while_filling, flags, no_fd, 0]);
+            steps.explain(&format!("cannot map {}", describe(entry)));
+            steps.call(nr::MPROTECT, &[start, len, while_filling]);
+        }
         Source::Anonymous => {
             steps.expect(nr::MMAP2, &[start, len, while_filling, anonymous | private, no_fd, 0], start);
         }

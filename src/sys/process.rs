@@ -14,6 +14,7 @@ pub const MAP_FIXED: u32 = 0x10;
 pub const MAP_ANONYMOUS: u32 = 0x20;
 pub const MAP_GROWSDOWN: u32 = 0x100;
 pub const MAP_NORESERVE: u32 = 0x4000;
+pub const MAP_HUGETLB: u32 = 0x4_0000;
 pub const MAP_FIXED_NOREPLACE: u32 = 0x10_0000;
 
 pub const CLOCK_REALTIME: u32 = 0;

@@ -2,6 +2,8 @@
 
 use super::{DELETED, Path, Saver, Subject, notice};
 use crate::capture::failure::{Failure, fail};
+use crate::capture::scratch::FdSlot;
+use crate::format::PAGE;
 use crate::format::files::{data_kind, file_kind};
 use crate::format::notice::code;
 use crate::sys::abi::{S_IFDIR, S_IFREG};
@@ -90,13 +92,8 @@ pub fn save_contents(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind:
         const F_GET_SEALS: u32 = 1034;
         let seals = fs::fcntl(fd, F_GET_SEALS, 0).unwrap_or(0);
         saver.data(file, data_kind::SEALS, seals as u64, &[])?;
-        if slot.blksize > 4096 {
-            notice!(
-                saver.notices,
-                code::STATE_NOT_SAVED,
-                fd as u64,
-                "memfd {fd} of huge pages is restored with pages of normal size"
-            );
+        if is_huge(slot) {
+            saver.data(file, data_kind::HUGE, slot.blksize.trailing_zeros().into(), &[])?;
         }
     }
     let failed = |errno| fail!(errno, "cannot read the deleted file {} of fd {fd}", Bytes(subject.path.as_bytes()));
@@ -111,21 +108,29 @@ pub fn save_contents(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind:
             (from, pos) = (opened.0, 0);
         }
     }
-    let result = copy_data(saver, file, from, slot.size, &failed);
+    let result = copy_data(saver, kind, slot, from, &failed);
     // Looking for data moves the offset.
     fs::seek_to(from, pos, 0).map_err(failed)?;
     result
 }
 
+/// Of a memfd: whether it has huge pages.
+fn is_huge(slot: &FdSlot) -> bool {
+    u64::from(slot.blksize) > PAGE
+}
+
 fn copy_data(
     saver: &mut Saver<'_, '_, '_>,
-    file: u32,
+    kind: u32,
+    slot: &FdSlot,
     from: i32,
-    size: u64,
     failed: &dyn Fn(Errno) -> Failure,
 ) -> Result<(), Failure> {
     const SEEK_DATA: u32 = 3;
     const SEEK_HOLE: u32 = 4;
+    let (file, size) = (slot.file, slot.size);
+    // The kernel shows no holes among huge pages, of which there may be few.
+    let show_holes = kind == file_kind::MEMFD && is_huge(slot);
     let mut at = 0;
     while at < size {
         let (start, end) = match fs::seek_to(from, at, SEEK_DATA) {
@@ -141,7 +146,9 @@ fn copy_data(
             if n == 0 {
                 return Ok(());
             }
-            saver.data_in_buf(file, data_kind::CONTENTS, at, n)?;
+            if !(show_holes && saver.buf.iter().take(n).all(|&byte| byte == 0)) {
+                saver.data_in_buf(file, data_kind::CONTENTS, at, n)?;
+            }
             at += n as u64;
         }
     }

@@ -56,6 +56,8 @@ pub mod data_kind {
     pub const LOCK: u32 = 4;
     /// When a regular file was made: `offset` is the second, the bytes are a u32 of nanoseconds.
     pub const BORN: u32 = 5;
+    /// A memfd has huge pages; `offset` is the logarithm of their size.
+    pub const HUGE: u32 = 6;
     /// `offset` is the capacity of a pipe or FIFO.
     pub const PIPE_SIZE: u32 = 100;
     /// Bytes in flight; `offset` counts from the first one.
@@ -107,6 +109,7 @@ pub mod data_kind {
             OWNER => "owner",
             LOCK => "lock",
             BORN => "born",
+            HUGE => "huge",
             PIPE_SIZE => "pipe-size",
             PIPE_BYTES => "pipe-bytes",
             PIPE_PACKET => "pipe-packet",

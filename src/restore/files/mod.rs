@@ -226,7 +226,7 @@ impl Files {
             file_kind::DIRECTORY_DELETED => self.deleted_directory(subject),
             file_kind::PLACE => self.place(subject),
             file_kind::REGULAR => self.regular(subject, warn),
-            file_kind::DELETED | file_kind::MEMFD => self.nameless(subject),
+            file_kind::DELETED | file_kind::MEMFD => self.nameless(subject, warn),
             file_kind::DIRECTORY => self.directory(subject),
             file_kind::DEVICE => self.device(subject),
             file_kind::TERMINAL => match standard {

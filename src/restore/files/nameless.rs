@@ -5,6 +5,7 @@ use super::regular::REOPEN;
 use super::{Files, Subject};
 use crate::format::ReadAt;
 use crate::format::files::{data_kind, file_kind};
+use crate::restore::huge;
 use crate::sys::{Errno, fs as raw};
 use std::os::fd::RawFd;
 
@@ -13,14 +14,32 @@ const TMPFILE: u32 = 0o20_000_000;
 
 impl Files {
     #[allow(clippy::map_entry)] // The entry would borrow the map while the object is made.
-    pub(super) fn nameless(&mut self, subject: &Subject<'_>) -> Result<RawFd, String> {
+    pub(super) fn nameless(&mut self, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
         let file = &subject.entry.file;
         let key = (file.dev.get(), file.ino.get());
         if !self.nameless.contains_key(&key) {
-            let fd = if file.kind.get() == file_kind::MEMFD { self.memfd(subject)? } else { self.deleted(subject)? };
-            fill(subject, fd).map_err(|error| {
-                format!("fd {}: cannot write the contents of {}: {error}", subject.fds(), subject.path())
-            })?;
+            let huge = match subject.huge() {
+                Some(log2) => self.huge_memfd(subject, log2, warn)?,
+                None => None,
+            };
+            let fd = match huge {
+                Some(fd) => fd,
+                None => {
+                    let fd =
+                        if file.kind.get() == file_kind::MEMFD { self.memfd(subject)? } else { self.deleted(subject)? };
+                    let write = &mut |bytes: &[u8], at| {
+                        raw::seek_to(fd, at, 0)?;
+                        raw::write_all(fd, bytes)
+                    };
+                    raw::ftruncate(fd, file.size.get()).map_err(error).and_then(|()| fill(subject, write)).map_err(
+                        |error| {
+                            format!("fd {}: cannot write the contents of {}: {error}", subject.fds(), subject.path())
+                        },
+                    )?;
+                    fd
+                }
+            };
+            set_time(subject, fd);
             self.nameless.insert(key, (fd, file.mode.get() & 0o7777, subject.seals()));
         }
         let (made, _, _) = self.nameless[&key];
@@ -44,6 +63,29 @@ impl Files {
         }
         let low = raw::OwnedFd(fd);
         self.above(low.0)
+    }
+
+    /// With its contents, if there are as many huge pages as it takes.
+    fn huge_memfd(
+        &self,
+        subject: &Subject<'_>,
+        log2: u32,
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Option<RawFd>, String> {
+        let file = &subject.entry.file;
+        let (path, key) = (subject.path_nul(), (file.dev.get(), file.ino.get()));
+        let name = path.strip_prefix(b"/memfd:").unwrap_or(b"\0");
+        let made = huge::memfd(subject.image, key, name, file.size.get(), log2).map_err(error).and_then(|fd| {
+            fill(subject, &mut |bytes, at| huge::write_at(fd.0, bytes, at, log2))?;
+            Ok(fd)
+        });
+        match made {
+            Ok(low) => self.above(low.0).map(Some),
+            Err(_) => {
+                warn(format!("fd {} ({}) {}", subject.fds(), subject.path(), huge::NONE_FREE));
+                Ok(None)
+            }
+        }
     }
 
     fn deleted(&self, subject: &Subject<'_>) -> Result<RawFd, String> {
@@ -89,18 +131,24 @@ impl Files {
 const O_EXCL: u32 = 0o200;
 
 impl Subject<'_> {
+    /// Of a memfd of huge pages: the logarithm of their size.
+    fn huge(&self) -> Option<u32> {
+        let data = self.object_data();
+        data.iter().find(|item| item.data.what.get() == data_kind::HUGE).map(|item| item.data.offset.get() as u32)
+    }
+
     fn seals(&self) -> u64 {
         let data = self.object_data();
         data.iter().find(|item| item.data.what.get() == data_kind::SEALS).map_or(0, |item| item.data.offset.get())
     }
 }
 
-/// Length, data and time of the last change.
-fn fill(subject: &Subject<'_>, fd: RawFd) -> std::io::Result<()> {
-    use std::io::Error;
-    let error = |errno: Errno| Error::from_raw_os_error(errno.0);
-    let file = &subject.entry.file;
-    raw::ftruncate(fd, file.size.get()).map_err(error)?;
+fn error(errno: Errno) -> std::io::Error {
+    std::io::Error::from_raw_os_error(errno.0)
+}
+
+/// Writes the data that the image has.
+fn fill(subject: &Subject<'_>, write: &mut dyn FnMut(&[u8], u64) -> Result<(), Errno>) -> std::io::Result<()> {
     let mut buf = Vec::new();
     for item in subject.object_data() {
         if item.data.what.get() != data_kind::CONTENTS {
@@ -110,18 +158,22 @@ fn fill(subject: &Subject<'_>, fd: RawFd) -> std::io::Result<()> {
         let mut done = 0;
         while done < buf.len() {
             match ReadAt::read_at(subject.source, &mut buf[done..], item.at + done as u64)? {
-                0 => return Err(Error::other("the image ends")),
+                0 => return Err(std::io::Error::other("the image ends")),
                 n => done += n,
             }
         }
-        raw::seek_to(fd, item.data.offset.get(), 0).map_err(error)?;
-        raw::write_all(fd, &buf).map_err(error)?;
+        write(&buf, item.data.offset.get()).map_err(error)?;
     }
+    Ok(())
+}
+
+/// Of the last change.
+fn set_time(subject: &Subject<'_>, fd: RawFd) {
+    let file = &subject.entry.file;
     let times = [
         libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT },
         libc::timespec { tv_sec: file.mtime.get() as libc::time_t, tv_nsec: file.mtime_nsec.get() as i32 },
     ];
     // SAFETY: two times. A wrong time of change is no reason to refuse.
     let _ = unsafe { libc::futimens(fd, times.as_ptr()) };
-    Ok(())
 }
