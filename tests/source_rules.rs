@@ -40,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("placeholders", &["settings"]),
     ("control", &[]),
     // What a restart writes into the saved library, and it reads.
-    ("sys", &["format::ids"]),
+    ("sys", &["format::ids", "format::task"]),
     ("catalog", &["format", "settings"]),
     // The handlers' entries and a thread's start name the functions that they call.
     (

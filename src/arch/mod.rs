@@ -1,9 +1,10 @@
 //! [SIGNAL, NORMAL] What is particular to x86: registers, extended state, TLS, debug registers, and
 //! all assembly but the restorer's.
 //!
-//! `cpu`, `frame` and `resume` are plain code over bytes and compile on every x86 host, so that a 64-bit
+//! `began`, `cpu`, `frame` and `resume` are plain code over bytes and compile on every x86 host, so that a 64-bit
 //! `selfckpt verify` judges an image with the code that a restart uses. The rest is i686 only.
 
+pub mod began;
 pub mod cpu;
 pub mod frame;
 pub mod resume;

@@ -29,6 +29,13 @@ pub struct Timeout {
     pub rest: Option<usize>,
 }
 
+impl Timeout {
+    /// Whether nothing of the call tells how much of its time has gone by.
+    pub fn is_told_by_start(&self) -> bool {
+        !self.absolute && self.rest.is_none() && !matches!(self.place, Place::Socket(_))
+    }
+}
+
 /// poll(2)'s events.
 pub const POLLIN: u32 = 1;
 const POLLOUT: u32 = 4;

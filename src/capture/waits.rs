@@ -2,18 +2,19 @@
 //! again, so that the program sees nothing of it.
 //!
 //! Only what is certain: the number of the call must be proven, and doing the same call again must be right.
-//! A wait with a time limit goes on in the library's own code (`selfckpt_resume`) with what is left. Where the
-//! kernel does not tell when such a wait began, it has its whole time once more, counted from the first
-//! checkpoint; later ones know the start.
+//! A wait with a time limit goes on in the library's own code (`selfckpt_resume`) with what is left. Where neither the
+//! kernel nor a note on the stack ([`Began`]) tells when such a wait began, it has its whole time once more, counted from
+//! the first checkpoint; later ones know the start.
 #![allow(unsafe_code)] // Reads and writes what lies at the stack pointer of `selfckpt_resume`.
 
 use super::scratch::PendingSlot;
 use super::threads::{Frame, ThreadSlot, ThreadState};
+use crate::arch::began::Began;
 use crate::arch::entry;
 use crate::arch::frame::{self, uc};
 use crate::arch::resume::{Interrupted, LONGEST, POLLIN, Place, Resume, SOCKETCALL, TAI, Timeout, how, timeout};
 use crate::sys::log::log;
-use crate::sys::{Errno, fs, nr, process, socket};
+use crate::sys::{fs, nr, process, restarted, socket};
 
 /// What is known of a stopped thread's call. Zero in a fresh [`ThreadState`].
 pub mod wait {
@@ -213,8 +214,7 @@ fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
         place => read_time(place, args)?,
     };
     if timeout.absolute {
-        let now = process::clock(timeout.clock);
-        left = left.saturating_sub(now.sec as u64 * SECOND + now.nsec as u64);
+        left = left.saturating_sub(process::clock(timeout.clock).nanoseconds());
     } else if let Some(rest) = timeout.rest {
         // As the kernel has just written it there.
         let place = if matches!(timeout.place, Place::Time32(_)) { Place::Time32(rest) } else { Place::Time64(rest) };
@@ -222,6 +222,9 @@ fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
     }
     // Not before the clock of a moment was read: what lies in between would be missing in the end.
     let seen = process::now();
+    if timeout.is_told_by_start() {
+        left = left.saturating_sub(began(frame).map_or(0, |began| seen.saturating_sub(began)));
+    }
     let frame_end = (frame.start() + frame.size()) as u32;
     let stack_pointer = register(frame, uc::ESP);
     let is_apart = !is_below(frame, stack_pointer);
@@ -233,6 +236,14 @@ fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
         read_word(stack_pointer.checked_sub(4)?)?;
     }
     Some(Rest { left: left.min(LONGEST), seen, place, is_apart, frame_end, fd, is_kept: false })
+}
+
+/// When the wait began, CLOCK_MONOTONIC, where somebody has noted it.
+fn began(frame: Frame) -> Option<u64> {
+    let stack_pointer = register(frame, uc::ESP);
+    let mut stack = [0; Began::REACH];
+    let stack = read_what_is_there(stack_pointer, &mut stack)?;
+    Began::find(stack, stack_pointer, restarted::epoch(), arguments(frame))
 }
 
 /// The time limit that a socket has for receiving or sending, nanoseconds; `None` where it has none, or is no
@@ -291,8 +302,7 @@ fn leave_resume(state: &mut ThreadState, leader: bool) {
             return;
         }
     }
-    let now = process::clock(resume.clock);
-    let left = resume.left_at(now.sec as u64 * SECOND + now.nsec as u64);
+    let left = resume.left_at(process::clock(resume.clock).nanoseconds());
     let [resume_fd, _] = resume.pollfd;
     let is_apart = !is_below(frame, place);
     let frame_end = if is_apart { (frame.start() + frame.size()) as u32 } else { resume.frame_end };
@@ -442,9 +452,15 @@ fn code_before(end: u32, out: &mut [u8]) -> Option<&[u8]> {
 
 /// Memory that may not be there, or not be readable.
 fn read_memory(at: u32, out: &mut [u8]) -> Option<&[u8]> {
+    let len = out.len();
+    read_what_is_there(at, out).filter(|read| read.len() == len)
+}
+
+/// The same up to where the memory ends.
+fn read_what_is_there(at: u32, out: &mut [u8]) -> Option<&[u8]> {
     let mem = fs::OwnedFd(fs::open(b"/proc/self/mem\0", fs::O_RDONLY | fs::O_CLOEXEC, 0).ok()?);
-    let read: Result<usize, Errno> = fs::pread(mem.0, out, u64::from(at));
-    (read == Ok(out.len())).then_some(&*out)
+    let len = fs::pread(mem.0, out, u64::from(at)).ok()?;
+    out.get(..len)
 }
 
 fn read_word(at: u32) -> Option<u32> {

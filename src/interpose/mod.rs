@@ -6,6 +6,7 @@
 #![allow(unsafe_code)] // Weak symbols of libc.
 
 pub mod actions;
+pub mod clock;
 pub mod guard;
 pub mod ids;
 pub mod masks;

@@ -117,6 +117,10 @@ names! {
     PSELECT64 = c"__pselect64";
     EPOLL_PWAIT = c"epoll_pwait";
     EPOLL_PWAIT2 = c"epoll_pwait2";
+    EPOLL_PWAIT2_64 = c"__epoll_pwait2_time64";
+    EPOLL_WAIT = c"epoll_wait";
+    SEMTIMEDOP = c"semtimedop";
+    SEMTIMEDOP64 = c"__semtimedop64";
     PTHREAD_CREATE = c"pthread_create";
     THRD_CREATE = c"thrd_create";
     PTHREAD_ATTR_GETSIGMASK = c"pthread_attr_getsigmask_np";

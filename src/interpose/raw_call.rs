@@ -1,10 +1,12 @@
 //! [NORMAL] syscall(2), as far as ids are concerned: many programs get the id of a thread by it, since libc has had no
-//! function for that for long.
+//! function for that for long. And waits of which the kernel does not tell when they began.
 #![allow(unsafe_code)] // A function that C calls with whatever a system call takes.
 
 use super::fail;
 use super::ids::{Event, event_to_kernel, kill, own_tid, tgkill, to_kernel_int, to_program_int};
 use super::next;
+use super::waits::noted;
+use crate::arch::resume::timeout;
 use crate::sys::ids::{changed, own_pid};
 use crate::sys::{Errno, nr, syscall as enter};
 use core::ffi::c_int;
@@ -29,12 +31,14 @@ pub unsafe extern "C" fn syscall(
             return result;
         }
     }
+    let args = [a1, a2, a3, a4, a5, a6].map(|arg| arg as u32);
+    let is_limited = timeout(number as u32, args).is_some_and(|timeout| timeout.is_told_by_start());
     // SAFETY: libc's function of this name.
-    match unsafe { next::SYSCALL.function::<Call>() } {
+    noted(is_limited, [a1, a2], || match unsafe { next::SYSCALL.function::<Call>() } {
         // SAFETY: the caller's arguments.
         Some(function) => unsafe { function(number, a1, a2, a3, a4, a5, a6) },
         None => fail(Errno::ENOSYS),
-    }
+    })
 }
 
 /// A call that carries ids, with those of the kernel; `None` for all others.

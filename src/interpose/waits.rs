@@ -1,14 +1,16 @@
 //! [NORMAL] Waiting with a mask, and waiting for signals: a trigger signal is neither blocked nor eaten by it. And waits
-//! whose rest the kernel does not tell when they are interrupted, by others of the same effect for which it does.
+//! of which the kernel does not tell when they began, with a note of that.
 //!
 //! These are points where a thread can be cancelled, so libc's own functions do the waiting.
 #![allow(unsafe_code)] // Functions that C calls with pointers.
 
 use super::guard::shared;
 use super::next::call_next;
-use super::{Sigset, errno, fail};
-use crate::sys::Errno;
+use super::{Sigset, clock, errno, fail};
+use crate::arch::began::Began;
+use crate::sys::{Errno, restarted};
 use core::ffi::{c_int, c_void};
+use core::mem::MaybeUninit;
 use core::ptr::{null, null_mut};
 
 /// Waits for signals by `wait`, anew when a trigger signal has turned out to be the program's own meanwhile.
@@ -68,11 +70,13 @@ pub unsafe extern "C" fn sigwait(set: *const Sigset, signal: *mut c_int) -> c_in
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sigtimedwait(set: *const Sigset, info: *mut c_void, timeout: *const c_void) -> c_int {
     let wait = |set: &Sigset| {
-        call_next!(
-            SIGTIMEDWAIT as fn(*const Sigset, *mut c_void, *const c_void) -> c_int,
-            (core::ptr::from_ref(set), info, timeout),
-            else fail(Errno::ENOSYS)
-        )
+        noted(!timeout.is_null(), [core::ptr::from_ref(set) as usize, info as usize], || {
+            call_next!(
+                SIGTIMEDWAIT as fn(*const Sigset, *mut c_void, *const c_void) -> c_int,
+                (core::ptr::from_ref(set), info, timeout),
+                else fail(Errno::ENOSYS)
+            )
+        })
     };
     // SAFETY: by the contract above.
     unsafe { wait_for(set, wait) }
@@ -83,11 +87,13 @@ pub unsafe extern "C" fn sigtimedwait(set: *const Sigset, info: *mut c_void, tim
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __sigtimedwait64(set: *const Sigset, info: *mut c_void, timeout: *const c_void) -> c_int {
     let wait = |set: &Sigset| {
-        call_next!(
-            SIGTIMEDWAIT64 as fn(*const Sigset, *mut c_void, *const c_void) -> c_int,
-            (core::ptr::from_ref(set), info, timeout),
-            else fail(Errno::ENOSYS)
-        )
+        noted(!timeout.is_null(), [core::ptr::from_ref(set) as usize, info as usize], || {
+            call_next!(
+                SIGTIMEDWAIT64 as fn(*const Sigset, *mut c_void, *const c_void) -> c_int,
+                (core::ptr::from_ref(set), info, timeout),
+                else fail(Errno::ENOSYS)
+            )
+        })
     };
     // SAFETY: by the contract above.
     unsafe { wait_for(set, wait) }
@@ -149,89 +155,33 @@ pub unsafe extern "C" fn signalfd(fd: c_int, set: *const Sigset, flags: c_int) -
     )
 }
 
-/// Calls `wait` with the set that the kernel may have; without one if there is none.
-///
-/// # Safety
-/// `set` is null or points to a set.
-unsafe fn with_mask(set: *const Sigset, wait: impl FnOnce(*const Sigset) -> c_int) -> c_int {
-    if set.is_null() {
-        return wait(set);
-    }
-    // SAFETY: by the contract above.
-    let reduced = unsafe { Sigset::without_triggers(set) };
-    wait(&raw const reduced)
-}
-
-macro_rules! waits_with_mask {
-    ($($(#[$doc:meta])* $name:ident = $next:ident($($arg:ident: $type:ty),*; mask $(, $more:ident: $more_type:ty)*);)*) => {$(
-        $(#[$doc])*
-        ///
-        /// # Safety
-        /// As the function of libc of that name.
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name($($arg: $type,)* mask: *const Sigset $(, $more: $more_type)*) -> c_int {
-            let wait = |mask: *const Sigset| {
-                call_next!(
-                    $next as fn($($type,)* *const Sigset $(, $more_type)*) -> c_int,
-                    ($($arg,)* mask $(, $more)*),
-                    else fail(Errno::ENOSYS)
-                )
-            };
-            // SAFETY: by the contract above.
-            unsafe { with_mask(mask, wait) }
-        }
-    )*};
-}
-
 type Pointer = *mut c_void;
+
+/// Calls `wait`, with two of its arguments, and with a note of when it began if it `is_limited`.
+///
+/// A thread that is cancelled in it leaves the note as it is, which [`Began`] is made for.
+#[inline(always)]
+pub fn noted<R>(is_limited: bool, call: [usize; 2], wait: impl FnOnce() -> R) -> R {
+    if !is_limited {
+        return wait();
+    }
+    let mut note = MaybeUninit::<Began>::uninit();
+    let place = note.as_mut_ptr();
+    // Before the clock is read: that of an earlier program would be taken for this one's.
+    let epoch = restarted::epoch();
+    let began = Began::new(place as u32, epoch, call.map(|argument| argument as u32), clock::now());
+    // Volatile: a checkpoint reads it behind the compiler's back.
+    // SAFETY: our own.
+    unsafe { place.write_volatile(began) };
+    let result = wait();
+    // What is left of it is no note.
+    // SAFETY: our own.
+    unsafe { place.cast::<u32>().write_volatile(0) };
+    result
+}
 
 /// `struct timespec` of a length of time, as 32-bit functions take it.
 type Limit = [i32; 2];
-
-/// poll's milliseconds; `None`: no limit, or no wait.
-fn limit_of(milliseconds: c_int) -> Option<Limit> {
-    (milliseconds > 0).then_some([milliseconds / 1000, milliseconds % 1000 * 1_000_000])
-}
-
-/// poll(2); with a limit, by ppoll(2).
-///
-/// # Safety
-/// As poll(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn poll(fds: Pointer, count: usize, milliseconds: c_int) -> c_int {
-    match limit_of(milliseconds) {
-        Some(mut limit) => call_next!(
-            PPOLL as fn(Pointer, usize, *mut Limit, *const Sigset) -> c_int,
-            (fds, count, &raw mut limit, null()),
-            else fail(Errno::ENOSYS)
-        ),
-        None => call_next!(
-            POLL as fn(Pointer, usize, c_int) -> c_int,
-            (fds, count, milliseconds),
-            else fail(Errno::ENOSYS)
-        ),
-    }
-}
-
-/// The same that knows the size of `fds`.
-///
-/// # Safety
-/// As poll(2).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn __poll_chk(fds: Pointer, count: usize, milliseconds: c_int, size: usize) -> c_int {
-    match limit_of(milliseconds) {
-        Some(mut limit) => call_next!(
-            PPOLL_CHK as fn(Pointer, usize, *mut Limit, *const Sigset, usize) -> c_int,
-            (fds, count, &raw mut limit, null(), size),
-            else fail(Errno::ENOSYS)
-        ),
-        None => call_next!(
-            POLL_CHK as fn(Pointer, usize, c_int, usize) -> c_int,
-            (fds, count, milliseconds, size),
-            else fail(Errno::ENOSYS)
-        ),
-    }
-}
 
 /// usleep(3), by a nanosleep that asks for the rest.
 #[unsafe(no_mangle)]
@@ -245,19 +195,78 @@ pub extern "C" fn usleep(microseconds: u32) -> c_int {
     )
 }
 
-waits_with_mask! {
+/// The set that the kernel may have; none if there is none.
+///
+/// # Safety
+/// `set` is null or points to a set.
+unsafe fn reduced(set: *const Sigset) -> Option<Sigset> {
+    // SAFETY: by the contract above.
+    (!set.is_null()).then(|| unsafe { Sigset::without_triggers(set) })
+}
+
+/// Functions of libc that are given a mask that the kernel may have, or whose waits are noted by two of their arguments
+/// if they have a limit.
+macro_rules! waits {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident = $next:ident($($arg:ident: $type:ty),*)
+        $(, masked by $mask:ident)?
+        $(, noted by $first:ident and $second:ident if $is_limited:expr)?;
+    )*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// As the function of libc of that name.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($arg: $type),*) -> c_int {
+            $(
+                // SAFETY: by the contract above.
+                let reduced = unsafe { reduced($mask) };
+                let $mask = reduced.as_ref().map_or(null(), core::ptr::from_ref);
+            )?
+            let wait = || call_next!($next as fn($($type),*) -> c_int, ($($arg),*), else fail(Errno::ENOSYS));
+            $(let wait = || noted($is_limited, [$first as usize, $second as usize], wait);)?
+            wait()
+        }
+    )*};
+}
+
+type Set = *const Sigset;
+
+waits! {
+    /// poll(2)
+    poll = POLL(fds: Pointer, count: usize, milliseconds: c_int), noted by fds and count if milliseconds > 0;
+    /// poll(2) that knows the size of `fds`
+    __poll_chk = POLL_CHK(fds: Pointer, count: usize, milliseconds: c_int, size: usize),
+        noted by fds and count if milliseconds > 0;
     /// ppoll(2)
-    ppoll = PPOLL(fds: Pointer, count: usize, timeout: Pointer; mask);
+    ppoll = PPOLL(fds: Pointer, count: usize, limit: Pointer, mask: Set), masked by mask;
     /// ppoll(2) with 64-bit times
-    __ppoll64 = PPOLL64(fds: Pointer, count: usize, timeout: Pointer; mask);
+    __ppoll64 = PPOLL64(fds: Pointer, count: usize, limit: Pointer, mask: Set), masked by mask;
     /// ppoll(2) that knows the size of `fds`
-    __ppoll_chk = PPOLL_CHK(fds: Pointer, count: usize, timeout: Pointer; mask, size: usize);
+    __ppoll_chk = PPOLL_CHK(fds: Pointer, count: usize, limit: Pointer, mask: Set, size: usize), masked by mask;
     /// pselect(2)
-    pselect = PSELECT(count: c_int, read: Pointer, write: Pointer, except: Pointer, timeout: Pointer; mask);
+    pselect = PSELECT(count: c_int, read: Pointer, write: Pointer, except: Pointer, limit: Pointer, mask: Set),
+        masked by mask;
     /// pselect(2) with 64-bit times
-    __pselect64 = PSELECT64(count: c_int, read: Pointer, write: Pointer, except: Pointer, timeout: Pointer; mask);
+    __pselect64 = PSELECT64(count: c_int, read: Pointer, write: Pointer, except: Pointer, limit: Pointer, mask: Set),
+        masked by mask;
+    /// epoll_wait(2)
+    epoll_wait = EPOLL_WAIT(epoll: c_int, events: Pointer, most: c_int, milliseconds: c_int),
+        noted by epoll and events if milliseconds > 0;
     /// epoll_pwait(2)
-    epoll_pwait = EPOLL_PWAIT(epoll: c_int, events: Pointer, most: c_int, timeout: c_int; mask);
-    /// epoll_pwait2(2), whose times have 64 bits
-    epoll_pwait2 = EPOLL_PWAIT2(epoll: c_int, events: Pointer, most: c_int, timeout: Pointer; mask);
+    epoll_pwait = EPOLL_PWAIT(epoll: c_int, events: Pointer, most: c_int, milliseconds: c_int, mask: Set),
+        masked by mask, noted by epoll and events if milliseconds > 0;
+    /// epoll_pwait2(2)
+    epoll_pwait2 = EPOLL_PWAIT2(epoll: c_int, events: Pointer, most: c_int, limit: Pointer, mask: Set),
+        masked by mask, noted by epoll and events if !limit.is_null();
+    /// epoll_pwait2(2) with 64-bit times
+    __epoll_pwait2_time64 = EPOLL_PWAIT2_64(epoll: c_int, events: Pointer, most: c_int, limit: Pointer, mask: Set),
+        masked by mask, noted by epoll and events if !limit.is_null();
+    /// semtimedop(2)
+    semtimedop = SEMTIMEDOP(set: c_int, ops: Pointer, count: usize, limit: Pointer),
+        noted by set and ops if !limit.is_null();
+    /// semtimedop(2) with 64-bit times
+    __semtimedop64 = SEMTIMEDOP64(set: c_int, ops: Pointer, count: usize, limit: Pointer),
+        noted by set and ops if !limit.is_null();
 }

@@ -117,7 +117,7 @@ pub fn find_clocks_that_go_back(image: &Image) -> Vec<String> {
     ];
     let behind = |(name, clock, then): (&str, u32, u64)| {
         let now = process::clock(clock);
-        let now = now.sec as u64 * 1_000_000_000 + now.nsec as u64;
+        let now = now.nanoseconds();
         (now < then).then(|| {
             format!(
                 "{name} goes back by {:.1} s for the program: a time of this clock that it has stored lies in its future",

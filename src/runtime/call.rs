@@ -2,7 +2,7 @@
 
 use super::config;
 use crate::control::CALL_MARK;
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, process, restarted};
 use core::sync::atomic::Ordering;
 
 /// Takes a checkpoint through the handler of `signal`. Returns the generation, 0 after a restart from it,
@@ -16,7 +16,7 @@ pub fn checkpoint_now(signal: u32) -> i32 {
 }
 
 fn until_served(signal: u32) -> i32 {
-    let epoch = config::epoch();
+    let epoch = restarted::epoch();
     loop {
         let before = config::GENERATION.load(Ordering::Relaxed);
         // The handler runs before the call returns, and puts the result into eax. After a restart the
@@ -27,7 +27,7 @@ fn until_served(signal: u32) -> i32 {
         }
         // Another thread is at a checkpoint, which serves this call as well if it succeeds.
         config::wait_until_idle();
-        if config::epoch() != epoch {
+        if restarted::epoch() != epoch {
             return 0;
         }
         let after = config::GENERATION.load(Ordering::Relaxed);

@@ -17,7 +17,7 @@ use crate::format::task::RestartInfo;
 use crate::interpose::guard;
 use crate::sys::log::{Level, log};
 use crate::sys::text::Bytes;
-use crate::sys::{Text, process};
+use crate::sys::{Text, process, restarted};
 use core::sync::atomic::{AtomicU32, Ordering};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
@@ -223,7 +223,7 @@ fn write(
         own_fds: &own_fds,
         generation: target.generation,
         library: Library {
-            restart_info: config::restart_info_address(),
+            restart_info: restarted::restart_info_address(),
             restart_info_size: size_of::<RestartInfo>(),
             leave: entry::leave(),
             lock_fd: config.lock_fd,
@@ -279,7 +279,7 @@ fn note_timers_and_signals(
 /// After a restart: the directory, the name and the lock are those that the restart found.
 fn adopt_restart(config: &mut config::Config) {
     // SAFETY: `serve` holds BUSY.
-    let Some(info) = (unsafe { config::take_restart_info() }) else { return };
+    let Some(info) = (unsafe { restarted::take_restart_info() }) else { return };
     config.dir = Text::from_bytes(info.dir.get(..info.dir_len.get() as usize).unwrap_or(&[]));
     config.name = Text::from_bytes(info.name.get(..info.name_len.get() as usize).unwrap_or(&[]));
     config.lock_fd = info.lock_fd.get() as i32;

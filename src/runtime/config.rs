@@ -9,7 +9,7 @@ use super::period::Period;
 use super::status::Newest;
 use crate::arch::cpu::Cpu;
 use crate::capture::threads::LibcRseq;
-use crate::format::task::{RESTART_DIR_MAX, RESTART_NAME_MAX, RestartInfo};
+use crate::format::task::{RESTART_DIR_MAX, RESTART_NAME_MAX};
 use crate::settings;
 use crate::sys::{Text, fs, process};
 use core::cell::UnsafeCell;
@@ -126,14 +126,6 @@ pub unsafe fn started() -> Option<(&'static [u8], &'static [u8])> {
     rest.get(..started.environ).filter(|_| started.cmdline != 0).map(|environ| (cmdline, environ))
 }
 
-/// Filled in by a restart; see `format::task::RestartInfo`.
-static RESTART_INFO: Shared<OnItsPages> = Shared(UnsafeCell::new(OnItsPages([0; size_of::<RestartInfo>()])));
-
-/// Page-aligned, so that it never lies half in the library's file and half in its zeroed memory,
-/// which are two mappings.
-#[repr(C, align(4096))]
-struct OnItsPages([u8; size_of::<RestartInfo>()]);
-
 /// The process whose thread is at a checkpoint, 0 if none is. The thread that put it there may use
 /// [`config`]. A futex.
 pub static BUSY: AtomicU32 = AtomicU32::new(0);
@@ -162,34 +154,6 @@ pub fn trigger_signal() -> Option<u32> {
         0 => None,
         signal => Some(signal),
     }
-}
-
-pub fn restart_info_address() -> usize {
-    RESTART_INFO.0.get() as usize
-}
-
-/// Takes over what a restart left, once.
-///
-/// # Safety
-/// As [`config`].
-pub unsafe fn take_restart_info() -> Option<RestartInfo> {
-    // Volatile: the restorer wrote it behind the compiler's back.
-    // SAFETY: exclusive by the contract above; RestartInfo is plain bytes.
-    let bytes = unsafe { core::ptr::read_volatile(RESTART_INFO.0.get()) };
-    let info: RestartInfo = zerocopy::FromBytes::read_from_bytes(&bytes.0).ok()?;
-    if info.valid.get() != 1 {
-        return None;
-    }
-    // SAFETY: as above.
-    unsafe { core::ptr::write_volatile(RESTART_INFO.0.get().cast::<u32>(), 0) };
-    Some(info)
-}
-
-/// Differs from restart to restart; 0 in a program that was never restarted.
-pub fn epoch() -> u32 {
-    let at = RESTART_INFO.0.get() as usize + core::mem::offset_of!(RestartInfo, epoch);
-    // SAFETY: inside the static; the restorer writes it behind the compiler's back.
-    unsafe { core::ptr::read_volatile(at as *const u32) }
 }
 
 /// Tries to become the one that checkpoints.

@@ -7,12 +7,12 @@
 //! to what the signal had interrupted.
 #![allow(unsafe_code)] // Calls the program's functions.
 
-use super::{config, requests};
+use super::requests;
 use crate::capture::threads::Frame;
 use crate::capture::{excluded, waits};
 use crate::interpose::guard;
 use crate::sys::abi::Siginfo;
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, process, restarted};
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -87,7 +87,7 @@ fn begin_calling() -> bool {
 
 /// The last of the functions has returned, in the program that goes on or in a restarted one.
 fn end_calling(epoch: u32) {
-    let restarted = config::epoch() != epoch;
+    let restarted = restarted::epoch() != epoch;
     if restarted {
         requests::forget_missed();
     }
@@ -103,7 +103,7 @@ pub fn call_around<T>(take: impl FnOnce() -> T) -> T {
     if !has_hooks() || !begin_calling() {
         return take();
     }
-    let epoch = config::epoch();
+    let epoch = restarted::epoch();
     call_hooks(event::CHECKPOINT);
     let result = take();
     end_calling(epoch);
@@ -121,7 +121,7 @@ pub fn serve_around(signal: u32, info: &Siginfo, frame: &Frame) -> bool {
         requests::note_missed(signal);
         return true;
     }
-    let epoch = config::epoch();
+    let epoch = restarted::epoch();
     let interrupted = waits::Outer::begin(*frame, guard::held() & !guard::shared());
     process::sigprocmask(process::SIG_SETMASK, frame.sigmask());
     call_hooks(event::CHECKPOINT);
@@ -131,7 +131,7 @@ pub fn serve_around(signal: u32, info: &Siginfo, frame: &Frame) -> bool {
     ASKING.store(0, Ordering::Release);
     end_calling(epoch);
     process::sigprocmask(process::SIG_SETMASK, u64::MAX);
-    interrupted.end(config::epoch() != epoch);
+    interrupted.end(restarted::epoch() != epoch);
     true
 }
 

@@ -8,7 +8,7 @@
 
 use super::period::{self, Period};
 use super::{config, lock};
-use crate::interpose::{guard, next};
+use crate::interpose::{clock, guard, next};
 use crate::placeholders::{self, Surroundings};
 use crate::settings;
 use crate::sys::log::{Level, log};
@@ -158,6 +158,7 @@ fn set_up(start: &Start) -> Result<(), Message> {
     config::TRIGGER.store(config.triggers.trailing_zeros() + 1, Ordering::Relaxed);
     next::choose_versions();
     next::resolve();
+    clock::resolve();
     guard::hold(config.triggers | config.stops)
         .map_err(|errno| -> Message { text!("cannot install the signal handlers: {errno}") })?;
     if config.period.every != 0 && !config.passive {

@@ -169,6 +169,13 @@ pub struct Timespec64 {
     pub nsec: i64,
 }
 
+impl Timespec64 {
+    /// Of a time that is not before its clock's zero.
+    pub fn nanoseconds(&self) -> u64 {
+        self.sec as u64 * 1_000_000_000 + self.nsec as u64
+    }
+}
+
 /// `struct new_utsname`.
 #[derive(Clone, Copy)]
 #[repr(C)]

@@ -16,6 +16,7 @@ pub mod mqueue;
 pub mod nr;
 pub mod process;
 pub mod pty;
+pub mod restarted;
 pub mod socket;
 pub mod text;
 pub mod watched;

@@ -107,8 +107,7 @@ pub fn clock(id: u32) -> Timespec64 {
 
 /// CLOCK_MONOTONIC in nanoseconds.
 pub fn now() -> u64 {
-    let time = clock(CLOCK_MONOTONIC);
-    time.sec as u64 * 1_000_000_000 + time.nsec as u64
+    clock(CLOCK_MONOTONIC).nanoseconds()
 }
 
 pub fn uname() -> Utsname {

@@ -84,11 +84,26 @@ static int wait_once(void)
         int result = (int)syscall(SYS_poll, &fd, 1, ms_limit);
         return result == -1 ? errno : result;
     }
+    if (is("poll_by_hand")) {
+        struct pollfd fd = {empty_pipe[0], POLLIN, 0};
+        int result;
+        __asm__ volatile("movl $168, %%eax; int $0x80" : "=a"(result) : "b"(&fd), "c"(1), "d"(ms_limit) : "memory");
+        return -result;
+    }
     if (is("epoll_wait")) {
         int result = epoll_wait(epoll_fd, &event, 1, ms_limit);
         return result == -1 ? errno : result;
     }
+    if (is("epoll_pwait")) {
+        sigemptyset(&set);
+        int result = epoll_pwait(epoll_fd, &event, 1, ms_limit, &set);
+        return result == -1 ? errno : result;
+    }
     if (is("epoll_pwait2")) {
+        int result = epoll_pwait2(epoll_fd, &event, 1, &limit, NULL);
+        return result == -1 ? errno : result;
+    }
+    if (is("epoll_pwait2_raw")) {
         int result = (int)syscall(441, epoll_fd, &event, 1, limit64, NULL, 8);
         return result == -1 ? errno : result;
     }
@@ -104,6 +119,10 @@ static int wait_once(void)
     if (is("semtimedop_ipc")) {
         struct sembuf take = {0, -1, 0};
         return timed_out((int)syscall(SYS_ipc, 4, sems, 1, 0, &take, limit32), EAGAIN);
+    }
+    if (is("semtimedop_time64")) {
+        struct sembuf take = {0, -1, 0};
+        return timed_out((int)syscall(420, sems, &take, 1, limit64), EAGAIN);
     }
     if (is("futex"))
         return timed_out((int)syscall(SYS_futex, &word, 0, 0, limit32, NULL, 0), ETIMEDOUT);
