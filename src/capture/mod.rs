@@ -119,7 +119,14 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
 
     let fds = files::capture_files(
         &mut stream,
-        files::Tables { fds: scratch.fds, order: scratch.fd_order, ends: scratch.socket_order, groups: scratch.groups },
+        files::Tables {
+            fds: scratch.fds,
+            order: scratch.fd_order,
+            leaders: scratch.fd_leaders,
+            options: scratch.socket_options,
+            ends: scratch.socket_order,
+            groups: scratch.groups,
+        },
         context.own_fds,
         context.refuse_sockets,
         scratch.helper_stack_top,

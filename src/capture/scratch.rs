@@ -4,7 +4,7 @@
 //! neighbour, from which it is told by its address. Only what is touched costs anything.
 #![allow(unsafe_code)] // Hands out disjoint parts of one mapping.
 
-use super::files::Group;
+use super::files::{Group, Options};
 use super::threads::ThreadSlot;
 use super::vmas::VmaSlot;
 use crate::arch::debug_registers::Look;
@@ -13,6 +13,7 @@ use crate::format::timers::Timer;
 use crate::format::{MAX_RECORD, MAX_RUNS};
 use crate::sys::abi::{Iovec, PageRegion, Siginfo, StatxTime};
 use crate::sys::{Errno, process};
+use core::sync::atomic::AtomicU32;
 
 pub const STACK: usize = 512 << 10;
 pub const HELPER_STACK: usize = 256 << 10;
@@ -36,8 +37,6 @@ pub struct FdSlot {
     pub file: u32,
     /// First descriptor of the same FILE is this one.
     pub first: bool,
-    /// Place of another descriptor of the same FILE with a lower number, or its own.
-    pub leader: u32,
     pub dev: u64,
     pub ino: u64,
     pub pos: u64,
@@ -53,6 +52,16 @@ pub struct FdSlot {
     pub has_born: bool,
     /// Number of the mount that it was opened on; 0: not told.
     pub mount: u64,
+    /// FD_CLOEXEC.
+    pub cloexec: bool,
+    /// F_GETOWN_EX and F_GETSIG: whom signals of the descriptor go to, and which.
+    pub owner: [u32; 2],
+    pub signal: u32,
+    /// There are locks or leases on it. Of a FIFO it is not known.
+    pub is_locked: bool,
+    /// What an eventfd holds.
+    pub eventfd: Option<Eventfd>,
+    pub socket: SocketLook,
     /// Number of a socket's own end and of its peer's; 0: none.
     pub end: u64,
     pub peer_end: u64,
@@ -61,6 +70,25 @@ pub struct FdSlot {
     pub queued: u32,
     /// Inode of a UNIX socket's name.
     pub name_ino: u32,
+}
+
+/// An eventfd.
+#[derive(Clone, Copy)]
+pub struct Eventfd {
+    pub count: u64,
+    /// The kernel's number for it. Before Linux 5.2 it does not tell.
+    pub id: u64,
+    /// Before Linux 6.5 the kernel does not tell.
+    pub is_semaphore: Option<bool>,
+}
+
+/// SO_DOMAIN, SO_TYPE, SO_PROTOCOL, SO_ACCEPTCONN of a socket.
+#[derive(Clone, Copy, Default)]
+pub struct SocketLook {
+    pub domain: u32,
+    pub kind: u32,
+    pub protocol: u32,
+    pub listens: bool,
 }
 
 /// A pending signal, and the thread that it is for; 0 for the process.
@@ -110,6 +138,10 @@ parts! {
     names: [u8; 16 << 20],
     fds: [FdSlot; MAX_FDS],
     fd_order: [u32; MAX_FDS],
+    /// Of each descriptor, the place of another one of the same FILE with a lower number, or its own.
+    fd_leaders: [AtomicU32; MAX_FDS],
+    /// Options of the sockets among the first ones of `fds`.
+    socket_options: [Options; 16 << 10],
     /// Places of the sockets in `fds`, by their end.
     socket_order: [u32; MAX_FDS],
     groups: [Group; 8192],

@@ -16,15 +16,16 @@ use crate::format::memory::vma_flag;
 use crate::format::task::RestartInfo;
 use crate::format::thread::{desc, flag};
 use crate::sys::abi::SS_DISABLE;
+use crate::sys::process::{CLONE_FILES, CLONE_VM};
 use crate::sys::{fs, nr, process};
 use std::mem::offset_of;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U64;
 
 /// What glibc's threads share; the ids and the TLS are set by the thread's own list.
-const CLONE_FLAGS: u32 = 0x100 // CLONE_VM
+const CLONE_FLAGS: u32 = CLONE_VM
+    | CLONE_FILES
     | 0x200 // CLONE_FS
-    | 0x400 // CLONE_FILES
     | 0x800 // CLONE_SIGHAND
     | 0x1_0000 // CLONE_THREAD
     | 0x4_0000; // CLONE_SYSVSEM

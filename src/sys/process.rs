@@ -281,6 +281,7 @@ pub fn share_files_and_directory(a: u32, b: u32) -> (bool, bool) {
 
 // Flags of clone(2), and of wait4(2) for children of whatever kind, and for those alone that send no SIGCHLD.
 pub const CLONE_VM: u32 = 0x100;
+pub const CLONE_FILES: u32 = 0x400;
 pub const CLONE_UNTRACED: u32 = 0x80_0000;
 pub const WALL: u32 = 0x4000_0000;
 pub const WCLONE: u32 = 0x8000_0000;
@@ -303,6 +304,13 @@ pub fn shares_memory_with_parent() -> bool {
     const KCMP_VM: u32 = 1;
     // SAFETY: takes numbers only.
     unsafe { call!(nr::KCMP, getppid(), getpid(), KCMP_VM, 0, 0) }.is_ok_and(|order| order == 0)
+}
+
+/// Whether the calling thread may run on more than one CPU.
+pub fn has_several_cpus() -> bool {
+    let mut cpus = [0; 1024];
+    let len = super::attributes::affinity(0, &mut cpus).unwrap_or(0);
+    cpus.iter().take(len).map(|byte: &u8| byte.count_ones()).sum::<u32>() > 1
 }
 
 /// Lets others run.

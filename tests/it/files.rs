@@ -1,6 +1,6 @@
 //! Descriptors: files, directories, devices, and what an image cannot hold.
 
-use crate::common::{Job, Spec};
+use crate::common::{Job, NOBODY, Spec, is_root};
 use std::io::{BufRead, BufReader, Write};
 
 cycles! {
@@ -170,6 +170,15 @@ fn fifo_writer() {
     job.sigkill();
     job.restart();
     job.end("after another restart");
+}
+
+/// Of so many descriptors a second process looks at some, where there can be one.
+#[test]
+fn many_descriptors_without_a_helper() {
+    // Root may start processes in spite of the limit.
+    let spec = Spec::new("fd_many").arg("2000").env("TEST_ALONE", "1");
+    let spec = if is_root() { spec.user(NOBODY) } else { spec };
+    spec.start().expect("a start").cycle();
 }
 
 /// What a checkpoint of many descriptors costs grows with their number, not with its square.

@@ -5,6 +5,7 @@
 use super::{Saver, Subject, Table};
 use crate::capture::failure::{Failure, fail, refuse};
 use crate::capture::notices::notice;
+use crate::capture::scratch::Eventfd;
 use crate::format::files::{EpollTarget, InotifyWatch, Timerfd, data_kind, file_kind};
 use crate::format::notice::code;
 use crate::sys::abi::{S_IFDIR, S_IFMT, S_IFREG, Statx, makedev};
@@ -15,9 +16,12 @@ use crate::sys::{Errno, Text, call, fs, nr, process};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
+/// The name of every eventfd.
+pub const EVENTFD: &[u8] = b"anon_inode:[eventfd]";
+
 pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
     match subject.path.as_bytes() {
-        b"anon_inode:[eventfd]" => Some(file_kind::EVENTFD),
+        EVENTFD => Some(file_kind::EVENTFD),
         b"anon_inode:[timerfd]" => Some(file_kind::TIMERFD),
         b"anon_inode:[signalfd]" => Some(file_kind::SIGNALFD),
         b"anon_inode:[eventpoll]" => Some(file_kind::EPOLL),
@@ -42,12 +46,14 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
         // SAFETY: `unused` takes a struct __kernel_itimerspec.
         let _ = unsafe { call!(nr::TIMERFD_GETTIME64, fd, unused.as_mut_ptr()) };
     }
+    if kind == file_kind::EVENTFD {
+        return subject.slot.eventfd.as_ref().map_or(Err(unknown(fd)), |found| save_eventfd(saver, fd, file, found));
+    }
     let buf = core::mem::take(&mut saver.buf);
     let result = match kind {
         file_kind::EPOLL | file_kind::INOTIFY => save_targets(saver, subject, kind, buf),
         _ => match subject.table.program.fdinfo(fd, buf) {
             Ok(text) => match kind {
-                file_kind::EVENTFD => save_eventfd(saver, fd, file, text),
                 file_kind::TIMERFD => save_timerfd(saver, fd, file, text),
                 _ => match field(text, b"sigmask").and_then(parse_hex) {
                     Some(mask) => saver.data(file, data_kind::SIGNALFD, mask, &[]),
@@ -99,30 +105,32 @@ fn unknown(fd: i32) -> Failure {
     refuse!(Errno::EIO, "cannot understand /proc/thread-self/fdinfo/{fd}")
 }
 
-fn save_eventfd(saver: &mut Saver<'_, '_, '_>, fd: i32, file: u32, text: &[u8]) -> Result<(), Failure> {
+/// What fdinfo tells of an eventfd; `None` if it is none.
+pub fn eventfd(text: &[u8]) -> Option<Eventfd> {
     let number = |name| {
-        field(text, name).map(|mut word| {
-            while let [b' ', rest @ ..] = word {
-                word = rest;
-            }
-            word
-        })
-    };
-    let count = number(b"eventfd-count").and_then(parse_hex).ok_or_else(|| unknown(fd))?;
-    // Kernels before 6.5 do not tell.
-    let semaphore = match number(b"eventfd-semaphore").and_then(parse_dec) {
-        Some(semaphore) => semaphore != 0,
-        None => {
-            notice!(
-                saver.notices,
-                code::STATE_NOT_SAVED,
-                fd as u64,
-                "this kernel does not tell whether eventfd {fd} is a semaphore; after a restart it is none"
-            );
-            false
+        let mut word = field(text, name)?;
+        while let [b' ', rest @ ..] = word {
+            word = rest;
         }
+        Some(word)
     };
-    saver.data(file, data_kind::EVENTFD, count, &[u8::from(semaphore)])
+    Some(Eventfd {
+        count: number(b"eventfd-count").and_then(parse_hex)?,
+        id: number(b"eventfd-id").and_then(parse_dec).unwrap_or(0),
+        is_semaphore: number(b"eventfd-semaphore").and_then(parse_dec).map(|semaphore| semaphore != 0),
+    })
+}
+
+fn save_eventfd(saver: &mut Saver<'_, '_, '_>, fd: i32, file: u32, found: &Eventfd) -> Result<(), Failure> {
+    if found.is_semaphore.is_none() {
+        notice!(
+            saver.notices,
+            code::STATE_NOT_SAVED,
+            fd as u64,
+            "this kernel does not tell whether eventfd {fd} is a semaphore; after a restart it is none"
+        );
+    }
+    saver.data(file, data_kind::EVENTFD, found.count, &[found.is_semaphore.unwrap_or(false).into()])
 }
 
 fn save_timerfd(saver: &mut Saver<'_, '_, '_>, fd: i32, file: u32, text: &[u8]) -> Result<(), Failure> {

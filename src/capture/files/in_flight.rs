@@ -57,7 +57,7 @@ pub fn collect(fds: &mut [FdSlot], count: usize, info: i32, buf: &mut [u8]) -> u
                 let Ok(fd) = fs::fcntl(copy, fs::F_DUPFD_CLOEXEC, floor as usize) else { return };
                 let mut slot = FdSlot { fd: fd as i32, ..FdSlot::default() };
                 match fds.get_mut(all) {
-                    Some(place) if super::look_at(&mut slot).is_ok() => {
+                    Some(place) if super::look::look_at(core::slice::from_mut(&mut slot), None).is_ok() => {
                         *place = slot;
                         all += 1;
                     }

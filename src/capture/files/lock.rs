@@ -4,7 +4,6 @@ use super::{Saver, Subject, notice};
 use crate::capture::failure::Failure;
 use crate::format::files::{Lock, data_kind, file_kind, lock};
 use crate::format::notice::code;
-use crate::sys::abi::{S_IFCHR, S_IFDIR, S_IFREG};
 use crate::sys::fs;
 use crate::sys::lines::{Cursor, parse_dec};
 use crate::sys::text::Bytes;
@@ -12,8 +11,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
 pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Result<(), Failure> {
-    let with_path = matches!(subject.file_type(), S_IFREG | S_IFDIR | S_IFCHR) || kind == file_kind::FIFO;
-    if !with_path {
+    if !subject.slot.is_locked && kind != file_kind::FIFO {
         return Ok(());
     }
     let fd = subject.slot.fd;
@@ -24,11 +22,16 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
     let told = if own { program.own_fdinfo(fd, buf) } else { program.fdinfo(fd, buf) };
     let text = told.unwrap_or(&[]);
     let mut result = Ok(());
-    for line in text.split(|&b| b == b'\n').filter_map(|line| line.strip_prefix(b"lock:")) {
+    for line in lines(text) {
         result = result.and_then(|()| save_line(saver, subject, kind, line));
     }
     saver.buf = buf;
     result
+}
+
+/// What fdinfo tells of locks and leases, each on a line.
+pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|&b| b == b'\n').filter_map(|line| line.strip_prefix(b"lock:"))
 }
 
 fn save_line(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32, line: &[u8]) -> Result<(), Failure> {

@@ -18,6 +18,7 @@ mod diagnosis;
 mod event;
 mod in_flight;
 mod lock;
+mod look;
 mod mqueue;
 mod multicast;
 mod names;
@@ -28,6 +29,7 @@ mod regular;
 mod sharing;
 mod socket;
 mod socket_data;
+mod socket_options;
 mod unix_socket;
 
 use super::Stream;
@@ -37,14 +39,16 @@ use super::scratch::FdSlot;
 use crate::format::files::{Fd, File, FileData, file_kind};
 pub use crate::format::task::DELETED;
 use crate::format::{kind, notice::code};
-use crate::sys::abi::{S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, StatxTime};
+use crate::sys::abi::{S_IFIFO, S_IFLNK, S_IFMT};
 use crate::sys::lines::parse_dec;
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, process, text::text};
+use core::sync::atomic::AtomicU32;
 use zerocopy::little_endian::{U32, U64};
 
 pub use multicast::Group;
 pub use regular::find_link;
+pub use socket_options::Options;
 
 pub type Path = Text<4100>;
 
@@ -110,6 +114,8 @@ pub struct Table<'a> {
     by_object: &'a [u32],
     /// Places of the sockets in `slots`, by their end.
     by_end: &'a [u32],
+    /// Of each descriptor, as far as there was room for them.
+    options: &'a [Options],
 }
 
 impl<'a> Table<'a> {
@@ -117,6 +123,12 @@ impl<'a> Table<'a> {
     pub fn is_own(&self, slot: &FdSlot) -> bool {
         // Those in flight have the highest numbers.
         self.own.checked_sub(1).and_then(|last| self.slots.get(last)).is_some_and(|last| slot.fd <= last.fd)
+    }
+
+    /// The options of a socket.
+    pub fn options_of(&self, slot: &FdSlot) -> Option<&'a Options> {
+        let at = self.slots.binary_search_by_key(&slot.fd, |slot| slot.fd).ok()?;
+        self.options.get(at)
     }
 
     /// The FILE of a descriptor that is none of the table's.
@@ -221,6 +233,8 @@ pub struct Tables<'a> {
     pub fds: &'a mut [FdSlot],
     /// By device and inode.
     pub order: &'a mut [u32],
+    pub leaders: &'a mut [AtomicU32],
+    pub options: &'a mut [Options],
     /// By end of a connection.
     pub ends: &'a mut [u32],
     pub groups: &'a mut [Group],
@@ -245,9 +259,8 @@ pub fn capture_files(
     let fds = tables.fds.get_mut(..count).unwrap_or(&mut []);
     // Numbers come in any order from a large table; records are ordered.
     fds.sort_unstable_by_key(|slot| slot.fd);
-    for slot in fds.iter_mut() {
-        look_at(slot)?;
-    }
+    let beside = Some(helper_stack_top).filter(|_| process::has_several_cpus());
+    look::look_at(fds, beside)?;
     let dirs = ProcDirs::open()?;
     let (links, info) = (dirs.links.0, dirs.info.0);
     let program = Program { pid: process::getpid(), info, writer_links: links, writer_info: info };
@@ -261,7 +274,7 @@ pub fn capture_files(
             result = Some(ProcDirs::open().and_then(|own| {
                 let program = Program { writer_links: own.links.0, writer_info: own.info.0, ..program };
                 let all = in_flight::collect(tables.fds, count, own.info.0, saver.buf);
-                write_table(&mut saver, &mut tables, program, count, all)
+                write_table(&mut saver, &mut tables, program, count, all, None)
             }));
         });
         match (result, helped) {
@@ -272,19 +285,23 @@ pub fn capture_files(
             (None, _) => {}
         }
     }
-    write_table(&mut saver, &mut tables, program, count, count).map(|()| count)
+    write_table(&mut saver, &mut tables, program, count, count, beside).map(|()| count)
 }
 
-/// Writes the table of `all` descriptors, of which the first `own` ones are the program's.
+/// Writes the table of `all` descriptors, of which the first `own` ones are the program's. `beside` ends memory for the
+/// stack of a helper, if there may be one.
 fn write_table(
     saver: &mut Saver<'_, '_, '_>,
     tables: &mut Tables<'_>,
     program: Program,
     own: usize,
     all: usize,
+    beside: Option<usize>,
 ) -> Result<(), Failure> {
     let fds = tables.fds.get_mut(..all).unwrap_or(&mut []);
-    let files = sharing::find_sharing(fds, tables.order, tables.ends);
+    let files = sharing::find_sharing(fds, tables.leaders, tables.order, tables.ends, beside);
+    let elsewhere = saver.in_flight.then_some((own, program.info));
+    look::look_closer(fds, tables.options, elsewhere, beside)?;
     let sockets = socket::find_ends(fds, tables.ends, saver.buf);
     let fds = &*fds;
     let order = tables.order.get_mut(..all).unwrap_or(&mut []);
@@ -293,13 +310,12 @@ fn write_table(
     }
     order.sort_unstable_by_key(|&at| fds.get(at as usize).map_or((0, 0, 0), |slot| (slot.dev, slot.ino, slot.fd)));
     let by_end = tables.ends.get(..sockets).unwrap_or(&[]);
-    write_files(saver, Table { program, own, slots: fds, by_object: order, by_end }, files)?;
+    write_files(saver, Table { program, own, slots: fds, by_object: order, by_end, options: tables.options }, files)?;
     for slot in fds.get(..own).unwrap_or(&[]) {
-        let cloexec = fs::fcntl(slot.fd, fs::F_GETFD, 0).unwrap_or(0) as u32 & 1;
         let fd = Fd {
             fd: U32::new(slot.fd as u32),
             file: U32::new(slot.file),
-            flags: U32::new(cloexec),
+            flags: U32::new(slot.cloexec.into()),
             reserved: U32::new(0),
         };
         saver.stream.record(kind::FD, 0, &fd, &[])?;
@@ -330,26 +346,6 @@ fn list_fds(fds: &mut [FdSlot], own: &[i32], buf: &mut [u8]) -> Result<usize, Fa
         return Err(refuse!(Errno(24), "the program has {count} open descriptors; {room} can be saved"));
     }
     Ok(count)
-}
-
-fn look_at(slot: &mut FdSlot) -> Result<(), Failure> {
-    let fd = slot.fd;
-    let stat = fs::fstat(fd).map_err(|errno| fail!(errno, "cannot look at descriptor {fd}"))?;
-    slot.dev = stat.dev();
-    slot.ino = stat.ino;
-    slot.mode = stat.mode.into();
-    (slot.nlink, slot.blksize, slot.rdev) = (stat.nlink, stat.blksize, stat.rdev());
-    (slot.size, slot.mtime) = (stat.size, stat.mtime);
-    slot.mount = stat.mount();
-    (slot.has_born, slot.born) = stat.born().map_or((false, StatxTime::default()), |born| (true, born));
-    slot.flags =
-        fs::fcntl(fd, fs::F_GETFL, 0).map_err(|errno| fail!(errno, "cannot read flags of descriptor {fd}"))? as u32;
-    slot.pos = match u32::from(stat.mode) & S_IFMT {
-        // O_PATH descriptors have no offset.
-        S_IFREG | S_IFDIR => fs::seek_to(fd, 0, 1).unwrap_or(0),
-        _ => 0,
-    };
-    Ok(())
 }
 
 fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> Result<(), Failure> {

@@ -47,6 +47,7 @@ impl Names {
                     *dev = Some(slot.dev);
                 }
             }
+            None if slot.eventfd.is_some() => path.push(super::event::EVENTFD),
             None => return self.find_known(slot, path),
         }
         Ok(None)

@@ -6,16 +6,13 @@ use super::{Saver, Subject, notice};
 use crate::capture::failure::Failure;
 use crate::format::files::{Owner, data_kind, file_kind, owner};
 use crate::format::notice::code;
-use crate::sys::{call, fs, nr, process};
+use crate::sys::{call, nr, process};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
 pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> Result<(), Failure> {
     let fd = subject.slot.fd;
-    // O_PATH descriptors have neither.
-    let ([what, mut id], Ok(signal)) = (fs::owner(fd).unwrap_or_default(), fs::fcntl(fd, fs::F_GETSIG, 0)) else {
-        return Ok(());
-    };
+    let ([what, mut id], signal) = (subject.slot.owner, subject.slot.signal);
     let program = subject.table.program.pid;
     if id != 0 && !is_ours(program, what, id) {
         // What is shared with other processes may have been set by them.
@@ -35,7 +32,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind: u32) -> 
         return Ok(());
     }
     let owner = Owner { what: U32::new(what), id: U32::new(id) };
-    saver.data(subject.slot.file, data_kind::OWNER, signal as u64, owner.as_bytes())
+    saver.data(subject.slot.file, data_kind::OWNER, signal.into(), owner.as_bytes())
 }
 
 /// The process itself, one of its threads, its group.

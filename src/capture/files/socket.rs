@@ -7,7 +7,7 @@ use super::{Saver, Subject, Table, diagnosis};
 use crate::arch::frame::{u32_at as word, u64_at};
 use crate::capture::failure::{Failure, fail, refuse};
 use crate::capture::notices::notice;
-use crate::capture::scratch::FdSlot;
+use crate::capture::scratch::{FdSlot, SocketLook};
 use crate::format::files::{Socket, data_kind, file_kind, socket_end, socket_role};
 use crate::format::notice::code;
 use crate::sys::abi::{S_IFCHR, S_IFSOCK};
@@ -16,64 +16,6 @@ use crate::sys::socket::{
 };
 use crate::sys::{Errno, fs};
 use zerocopy::little_endian::U32;
-
-const SO_REUSEADDR: u32 = 2;
-const SO_RCVLOWAT: u32 = 18;
-
-/// Options that are numbers or small structures: (level, option). One that a socket does not have is left out.
-const OPTIONS: [(u32, u32); 39] = [
-    (SOL_SOCKET, 2),  // SO_REUSEADDR
-    (SOL_SOCKET, 5),  // SO_DONTROUTE
-    (SOL_SOCKET, 6),  // SO_BROADCAST
-    (SOL_SOCKET, 9),  // SO_KEEPALIVE
-    (SOL_SOCKET, 10), // SO_OOBINLINE
-    (SOL_SOCKET, 12), // SO_PRIORITY
-    (SOL_SOCKET, 13), // SO_LINGER
-    (SOL_SOCKET, 15), // SO_REUSEPORT
-    (SOL_SOCKET, 16), // SO_PASSCRED
-    (SOL_SOCKET, 18), // SO_RCVLOWAT
-    (SOL_SOCKET, 20), // SO_RCVTIMEO
-    (SOL_SOCKET, 21), // SO_SNDTIMEO
-    (SOL_SOCKET, 29), // SO_TIMESTAMP
-    (SOL_SOCKET, 40), // SO_RXQ_OVFL
-    (SOL_SOCKET, 42), // SO_PEEK_OFF
-    (0, 1),           // IP_TOS
-    (0, 2),           // IP_TTL
-    (0, 8),           // IP_PKTINFO
-    (0, 10),          // IP_MTU_DISCOVER
-    (0, 11),          // IP_RECVERR
-    (0, 12),          // IP_RECVTTL
-    (0, 13),          // IP_RECVTOS
-    (0, 15),          // IP_FREEBIND
-    (41, 16),         // IPV6_UNICAST_HOPS
-    (41, 23),         // IPV6_MTU_DISCOVER
-    (41, 25),         // IPV6_RECVERR
-    (41, 26),         // IPV6_V6ONLY
-    (41, 49),         // IPV6_RECVPKTINFO
-    (41, 51),         // IPV6_RECVHOPLIMIT
-    (41, 66),         // IPV6_RECVTCLASS
-    (41, 67),         // IPV6_TCLASS
-    (6, 1),           // TCP_NODELAY
-    (6, 4),           // TCP_KEEPIDLE
-    (6, 5),           // TCP_KEEPINTVL
-    (6, 6),           // TCP_KEEPCNT
-    (6, 7),           // TCP_SYNCNT
-    (6, 8),           // TCP_LINGER2
-    (6, 9),           // TCP_DEFER_ACCEPT
-    (6, 18),          // TCP_USER_TIMEOUT
-];
-
-/// Those of sockets that can send to a multicast group. An interface that was chosen for IPv4 by its number alone is not told.
-const MULTICAST_OPTIONS: [(u32, u32); 8] = [
-    (0, 32), // IP_MULTICAST_IF
-    (0, 33), // IP_MULTICAST_TTL
-    (0, 34), // IP_MULTICAST_LOOP
-    (0, 49), // IP_MULTICAST_ALL
-    socket::IPV6_MULTICAST_IF,
-    (41, 18), // IPV6_MULTICAST_HOPS
-    (41, 19), // IPV6_MULTICAST_LOOP
-    (41, 29), // IPV6_MULTICAST_ALL
-];
 
 /// What poll(2) says when the peer has ended.
 pub(super) const POLLRDHUP: u16 = 0x2000;
@@ -89,6 +31,17 @@ const LAST_ACK: u8 = 9;
 const LISTEN: u8 = 10;
 const CLOSING: u8 = 11;
 
+/// What a socket is. All zero for what is none.
+pub fn look(fd: i32) -> SocketLook {
+    let number = |option| socket::get_number(fd, SOL_SOCKET, option).unwrap_or(0);
+    SocketLook {
+        domain: number(socket::SO_DOMAIN),
+        kind: number(socket::SO_TYPE),
+        protocol: number(socket::SO_PROTOCOL),
+        listens: number(socket::SO_ACCEPTCONN) != 0,
+    }
+}
+
 /// Gives each socket of the table the number of its own end and that of its peer's, where it has one. A kernel without
 /// socket diagnosis leaves UNIX sockets without peers. Returns how many have an end; `order` is then sorted by it.
 pub fn find_ends(fds: &mut [FdSlot], order: &mut [u32], buf: &mut [u8]) -> usize {
@@ -98,8 +51,7 @@ pub fn find_ends(fds: &mut [FdSlot], order: &mut [u32], buf: &mut [u8]) -> usize
     }
     for slot in fds.iter_mut().filter(|slot| slot.mode & crate::sys::abi::S_IFMT == S_IFSOCK) {
         let fd = slot.fd;
-        let number = |option| socket::get_number(fd, SOL_SOCKET, option).unwrap_or(0);
-        match (number(socket::SO_DOMAIN), number(socket::SO_TYPE)) {
+        match (slot.socket.domain, slot.socket.kind) {
             (AF_UNIX, _) => {
                 unix = true;
                 slot.end = slot.ino;
@@ -109,7 +61,7 @@ pub fn find_ends(fds: &mut [FdSlot], order: &mut [u32], buf: &mut [u8]) -> usize
                     slot.end = connection(&name, &peer);
                     slot.peer_end = connection(&peer, &name);
                 }
-                (Ok(name), _) if number(socket::SO_ACCEPTCONN) != 0 => slot.end = listening_end(&name),
+                (Ok(name), _) if slot.socket.listens => slot.end = listening_end(&name),
                 _ => {}
             },
             (AF_INET | AF_INET6, SOCK_DGRAM) => slot.end = socket::name(fd).map_or(0, |name| datagram_end(&name)),
@@ -136,7 +88,7 @@ pub fn find_ends(fds: &mut [FdSlot], order: &mut [u32], buf: &mut [u8]) -> usize
         });
         // Nobody is the peer of a listening socket: it is looked for by its name.
         for slot in fds.iter_mut().filter(|slot| slot.end != 0 && slot.end == slot.ino) {
-            if socket::get_number(slot.fd, SOL_SOCKET, socket::SO_ACCEPTCONN).is_ok_and(|accepts| accepts != 0) {
+            if slot.socket.listens {
                 slot.end = socket::name(slot.fd).map_or(0, |name| listening_end(&name));
             }
         }
@@ -228,8 +180,7 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
         return None;
     }
     let slot = subject.slot;
-    let number = |option| socket::get_number(slot.fd, SOL_SOCKET, option).unwrap_or(0);
-    let (domain, kind) = (number(socket::SO_DOMAIN), number(socket::SO_TYPE));
+    let SocketLook { domain, kind, protocol, .. } = slot.socket;
     let outside = match domain {
         AF_UNIX => super::unix_socket::leads_outside(slot, subject.table),
         _ => slot.peer_end != 0 && peer_of(slot, subject.table).is_none(),
@@ -239,7 +190,7 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
         return Some(file_kind::STREAM);
     }
     let known = matches!(
-        (domain, kind, number(socket::SO_PROTOCOL)),
+        (domain, kind, protocol),
         (AF_INET | AF_INET6, SOCK_STREAM, socket::IPPROTO_TCP)
             | (AF_INET | AF_INET6, SOCK_DGRAM, socket::IPPROTO_UDP)
             | (AF_UNIX, SOCK_STREAM | SOCK_DGRAM | SOCK_SEQPACKET, _)
@@ -264,8 +215,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     let slot = subject.slot;
     let fd = slot.fd;
     let failed = |errno| fail!(errno, "cannot look at socket fd {fd}");
-    let number = |option| socket::get_number(fd, SOL_SOCKET, option).map_err(failed);
-    let (domain, kind) = (number(socket::SO_DOMAIN)?, number(socket::SO_TYPE)?);
+    let SocketLook { domain, kind, protocol, .. } = slot.socket;
     let name = socket::name(fd).map_err(failed)?;
     let peer_name = socket::peer(fd).unwrap_or(Address::NONE);
     let polled = fs::poll_now(fd, fs::POLLIN | POLLRDHUP).map_err(failed)?;
@@ -277,7 +227,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     let head = Socket {
         domain: U32::new(domain),
         kind: U32::new(kind),
-        protocol: U32::new(number(socket::SO_PROTOCOL)?),
+        protocol: U32::new(protocol),
         role: U32::new(state.role),
         peer: U32::new(state.peer),
         ended: U32::new(state.ended),
@@ -289,7 +239,7 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
         peer_name: peer_name.bytes,
     };
     saver.data(slot.file, data_kind::SOCKET, 0, zerocopy::IntoBytes::as_bytes(&head))?;
-    save_options(saver, subject, domain, kind)?;
+    super::socket_options::save(saver, subject)?;
     if domain != AF_UNIX && kind == SOCK_DGRAM {
         super::multicast::save(saver, subject, domain)?;
     }
@@ -485,37 +435,4 @@ pub(super) fn on_the_way(info: &[u8; 216], peer: i32) -> u64 {
     let sent = u64_at(info, BYTES_SENT).saturating_sub(u64_at(info, BYTES_RETRANSMITTED));
     // The end of the connection counts as one byte that has arrived.
     (u64::from(word(info, NOT_SENT)) + sent).saturating_sub(u64_at(&tcp_info(peer), BYTES_RECEIVED))
-}
-
-fn save_options(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, domain: u32, kind: u32) -> Result<(), Failure> {
-    let fd = subject.slot.fd;
-    let locked = socket::get_number(fd, SOL_SOCKET, socket::SO_BUF_LOCK).unwrap_or(0);
-    // Buffer sizes that the program has chosen: SO_SNDBUF, SO_RCVBUF.
-    let buffers =
-        [(1, 7), (2, 8)].into_iter().filter(|(bit, _)| locked & bit != 0).map(|(_, option)| (SOL_SOCKET, option));
-    let multicast = MULTICAST_OPTIONS.into_iter().filter(|_| kind == SOCK_DGRAM);
-    for (level, option) in OPTIONS.into_iter().chain(multicast).chain(buffers) {
-        let mut value = [0u8; 16];
-        let applies = match level {
-            socket::IPPROTO_IP => domain != AF_UNIX,
-            socket::IPPROTO_IPV6 => domain == AF_INET6,
-            socket::IPPROTO_TCP => domain != AF_UNIX && kind == SOCK_STREAM,
-            _ => true,
-        };
-        if !applies {
-            continue;
-        }
-        let Ok(len) = socket::get_option(fd, level, option, &mut value) else { continue };
-        // What a new socket has anyway, of the many that are off by default.
-        let off_by_default = level == SOL_SOCKET && !matches!(option, SO_REUSEADDR | SO_RCVLOWAT | socket::SO_PEEK_OFF);
-        if off_by_default && value.iter().all(|&byte| byte == 0) {
-            continue;
-        }
-        let number = (u64::from(level) << 32) | u64::from(option);
-        saver.data(subject.slot.file, data_kind::SOCKET_OPTION, number, value.get(..len).unwrap_or(&[]))?;
-        if (level, option) == socket::IPV6_MULTICAST_IF {
-            super::multicast::save_interface(saver, subject, word(&value, 0))?;
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use crate::capture::failure::Failure;
 use crate::capture::scratch::FdSlot;
 use crate::format::files::{socket_end, socket_role};
 use crate::sys::abi::{S_IFMT, S_IFSOCK};
-use crate::sys::socket::{self, Address, SOCK_DGRAM, SOL_SOCKET};
+use crate::sys::socket::{self, Address, SOCK_DGRAM};
 use crate::sys::{Errno, fs};
 
 /// A UNIX socket of the network namespace.
@@ -73,7 +73,7 @@ pub fn state(
     let target = subject.table.of_end(slot.peer_end);
     let mut state = State::SINGLE;
     look_at_name(slot, name, &mut state);
-    if socket::get_number(fd, SOL_SOCKET, socket::SO_ACCEPTCONN).is_ok_and(|accepts| accepts != 0) {
+    if slot.socket.listens {
         state.role = socket_role::LISTENING;
         state.backlog = slot.backlog;
         note_queue(saver, fd, slot.queued);
