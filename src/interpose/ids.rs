@@ -227,6 +227,12 @@ pub extern "C" fn tcgetpgrp(fd: c_int) -> c_int {
     to_program_int(call_next!(TCGETPGRP as fn(c_int) -> c_int, (fd), else fail(Errno::ENOSYS)))
 }
 
+/// tcgetsid(3)
+#[unsafe(no_mangle)]
+pub extern "C" fn tcgetsid(fd: c_int) -> c_int {
+    to_program_int(call_next!(TCGETSID as fn(c_int) -> c_int, (fd), else fail(Errno::ENOSYS)))
+}
+
 /// tcsetpgrp(3)
 #[unsafe(no_mangle)]
 pub extern "C" fn tcsetpgrp(fd: c_int, group: c_int) -> c_int {

@@ -151,6 +151,7 @@ names! {
     PIDFD_OPEN = c"pidfd_open";
     CLOCK_GETCPUCLOCKID = c"clock_getcpuclockid";
     TCGETPGRP = c"tcgetpgrp";
+    TCGETSID = c"tcgetsid";
     TCSETPGRP = c"tcsetpgrp";
     WAITPID = c"waitpid";
     WAIT4 = c"wait4";

@@ -63,7 +63,7 @@ fn check_data(entry: &FileEntry, files: usize, problems: &mut Problems) {
             data_kind::SOCKET => file == file_kind::SOCKET && item.bytes.len() == size_of::<Socket>(),
             data_kind::SOCKET_BYTES => file == file_kind::SOCKET,
             data_kind::PTY => file == file_kind::PTY_MASTER && item.bytes.len() == size_of::<Pty>(),
-            data_kind::PTY_OUTPUT | data_kind::PTY_INPUT => file == file_kind::PTY_MASTER,
+            data_kind::PTY_OUTPUT | data_kind::PTY_INPUT | data_kind::PTY_CONTROLS => file == file_kind::PTY_MASTER,
             data_kind::QUEUE => {
                 let fine = |queue: Queue| queue.flags.get() & !queue_flag::ALL == 0 && queue.max_messages.get() != 0;
                 file == file_kind::QUEUE && Queue::read_from_bytes(&item.bytes).is_ok_and(fine)

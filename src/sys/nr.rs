@@ -19,6 +19,7 @@ pub const UMASK: u32 = 60;
 pub const SETPGID: u32 = 57;
 pub const GETPPID: u32 = 64;
 pub const GETPGRP: u32 = 65;
+pub const SETSID: u32 = 66;
 pub const MUNMAP: u32 = 91;
 pub const FCHMOD: u32 = 94;
 pub const GETPRIORITY: u32 = 96;

@@ -57,6 +57,12 @@ simple! {
     getsid = GETSID;
 }
 
+/// Makes this process the leader of a session of its own, without a controlling terminal.
+pub fn setsid() -> Result<(), Errno> {
+    // SAFETY: takes nothing.
+    unsafe { call!(nr::SETSID) }.map(drop)
+}
+
 /// End of the heap.
 pub fn current_brk() -> usize {
     // SAFETY: brk(0) asks only.

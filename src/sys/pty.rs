@@ -54,10 +54,23 @@ pub fn set_winsize(fd: i32, winsize: &Winsize) -> Result<(), Errno> {
     ioctl(fd, TIOCSWINSZ, winsize.as_ptr() as usize).map(drop)
 }
 
-/// Whether a slave is the controlling terminal of this process; of another terminal the kernel does not tell the session.
-pub fn controls(slave: i32) -> bool {
+/// The session of a slave that is the controlling terminal of this process; of another terminal the kernel does not tell it.
+pub fn session(slave: i32) -> Option<u32> {
     const TIOCGSID: usize = 0x5429;
-    get_number(slave, TIOCGSID).is_ok()
+    get_number(slave, TIOCGSID).ok()
+}
+
+/// Makes a slave the controlling terminal of the session that this process leads.
+pub fn take_control(slave: i32) -> Result<(), Errno> {
+    const TIOCSCTTY: usize = 0x540e;
+    ioctl(slave, TIOCSCTTY, 0).map(drop)
+}
+
+/// The device that a descriptor of /dev/tty leads to, as major and minor number.
+pub fn device(tty: i32) -> Option<(u32, u32)> {
+    const TIOCGDEV: usize = 0x8004_5432;
+    let device = get_number(tty, TIOCGDEV).ok()?;
+    Some((device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xf_ff00))
 }
 
 /// Opens the slave of a master, whatever is mounted on /dev/pts.

@@ -267,19 +267,3 @@ fn inherited() {
     expect(&job.go("without them again"), "'' end", "'' end");
     job.end("at the end");
 }
-
-/// A terminal of the process that controls it: a notice.
-#[test]
-fn terminal_in_control() {
-    let Some(mut job) = Spec::new("pty_session").start() else { return };
-    let image = job.checkpoint();
-    let text = job.inspect(&image);
-    assert!(text.contains("is the controlling terminal of the process; after a restart it is not"), "{text}");
-    job.go("after a checkpoint");
-    job.checkpoint();
-    job.sigkill();
-    job.restart();
-    job.go("after a restart");
-    job.checkpoint();
-    job.end("at the end");
-}

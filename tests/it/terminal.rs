@@ -1,13 +1,35 @@
 //! A restarted program and its command as a job at a terminal: what is typed reaches the program, and once.
 
-use crate::common::{NOBODY, TempDir, assert_success, is_root, kill, library, program, run_selfckpt, wait_until};
+use crate::common::{NOBODY, Spec, TempDir, assert_success, is_root, kill, library, program, run_selfckpt, wait_until};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
+
+cycles! { pty_session }
+
+/// A program with a session and a controlling terminal of its own, restarted by a command that leads its process group, as in
+/// a shell: signals to the command reach it.
+#[test]
+fn session_of_its_own() {
+    let Some(mut job) = Spec::new("pty_session").start() else { return };
+    let image = job.checkpoint();
+    let text = job.inspect(&image);
+    assert!(!text.contains("notice"), "{text}");
+    for pid in ["same", "new"] {
+        job.sigkill();
+        job.rewind(1);
+        job.restart_from(&image.path, &["setsid"], &["--pid", pid]);
+        job.go(pid);
+        job.checkpoint();
+    }
+    assert!(kill(job.pid(), libc::SIGTERM));
+    assert_eq!(job.wait_exit().signal(), Some(libc::SIGTERM));
+}
 
 /// A new pseudo-terminal: the test's end, and the job's.
 fn open_terminal() -> (File, OwnedFd) {

@@ -6,11 +6,13 @@ use crate::failure::{FAILED, Failure, NOT_EXECUTABLE, NOT_FOUND, Outcome};
 use crate::identity::{self, Child, Ids, Wish};
 use crate::program::{self, Environment};
 use crate::supervise::{self, News};
-use crate::system::{self, Change, Strings};
+use crate::system::{self, Change, SignalMask, Strings};
 use crate::verb::{Arguments, Operands, Opt, Verb};
 use crate::{complain, decode, process, verify};
 use selfckpt::catalog::{self, Chosen};
 use selfckpt::format::Image;
+use selfckpt::format::files::data_kind;
+use selfckpt::format::image::FileDataEntry;
 use selfckpt::settings;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -61,7 +63,8 @@ pub const PID: Opt = Opt {
     long: "pid",
     value: Some("same|new|auto"),
     help: "'same': the restarted program has the pid and the thread ids that it had, if need be in a user and pid \
-           namespace of its own, or the restart fails; 'new': it has new ones, and takes the place of this command; \
+           namespace of its own, or the restart fails; 'new': it has new ones, and takes the place of this command, \
+           unless it leads a session with a terminal of its own; \
            'auto': the same where this system allows it. As SELFCKPT_PID. Without: auto.",
 };
 pub const LOG: Opt = Opt {
@@ -98,8 +101,14 @@ fn run(arguments: &Arguments) -> Outcome {
     let start = Start::from_image(&chosen, env)?;
     let ids = Ids::of(&chosen.image);
     let held = supervise::held_signals(start.env());
+    // What leads a process group, as this command does in a shell, cannot make a session.
+    let apart = leads_session(&chosen.image) && system::leads_group();
     drop(chosen);
-    if let Started::Supervised(child) = start_with_ids(&start, &ids, wish, arguments.has("quiet"))? {
+    let started = match start_with_ids(&start, &ids, wish, arguments.has("quiet"))? {
+        Started::NotYet if apart => Started::Supervised(spawn(&start, &system::block_signals(0))?),
+        started => started,
+    };
+    if let Started::Supervised(child) = started {
         return match supervise::until_end(&child, held, News::new(Vec::new(), false))?.change {
             Change::Killed(signal) => {
                 system::die_by(signal);
@@ -112,6 +121,24 @@ fn run(arguments: &Arguments) -> Outcome {
     // A trigger that comes before the library is there would kill the program.
     start.ignore_triggers();
     Err(start.exec())
+}
+
+/// Whether the program makes a session of its own, with a terminal that is its own as well.
+fn leads_session(image: &Image) -> bool {
+    let controls = |item: &FileDataEntry| item.data.what.get() == data_kind::PTY_CONTROLS;
+    image.files.iter().any(|entry| entry.data.iter().any(controls))
+}
+
+/// Starts the program as a child, with the signal mask that this command was given.
+pub fn spawn(start: &Start, mask: &SignalMask) -> Result<Child, Failure> {
+    system::block_signals(u64::MAX);
+    let pid = system::spawn(mask, || {
+        let failure = start.exec();
+        complain(failure.to_string());
+        failure.status
+    })
+    .map_err(|error| Failure::failed(format!("cannot start a process: {error}")))?;
+    Ok(Child::own(pid))
 }
 
 /// What the user wants of the pid: by option, variable, or as the program was started.

@@ -4,12 +4,12 @@
 
 use crate::batch;
 use crate::failure::{FAILED, Failure, MAY_PASS, NOT_EXECUTABLE, NOT_FOUND, Outcome};
-use crate::identity::{Child, Ids, Wish};
+use crate::identity::{Ids, Wish};
 use crate::process;
 use crate::program::{self, Environment, Program};
 use crate::restart::{self, LOG, PID, QUIET, Start, Started, VERBOSE};
 use crate::supervise::{self, News, held_signals};
-use crate::system::{self, Change, Lock, SignalMask};
+use crate::system::{self, Change, Lock};
 use crate::verb::{Arguments, Operands, Opt, Verb};
 use crate::{complain, decode};
 use selfckpt::catalog::{self, CatalogError, Chosen};
@@ -201,7 +201,7 @@ fn run(arguments: &Arguments) -> Outcome {
     };
     let child = match started {
         Started::Supervised(child) => child,
-        Started::NotYet => spawn(&start, &mask)?,
+        Started::NotYet => restart::spawn(&start, &mask)?,
     };
     let end = supervise::until_end(&child, held_signals(&env), news)?;
     let stop_code = env
@@ -229,18 +229,6 @@ fn run(arguments: &Arguments) -> Outcome {
         }
         Change::Stopped(_) | Change::Continued => Ok(FAILED), // until_end returns none of them
     }
-}
-
-/// Starts the program as a child, with the signal mask that this command was given.
-fn spawn(start: &Start, mask: &SignalMask) -> Result<Child, Failure> {
-    system::block_signals(u64::MAX);
-    let pid = system::spawn(mask, || {
-        let failure = start.exec();
-        complain(failure.to_string());
-        failure.status
-    })
-    .map_err(|error| Failure::failed(format!("cannot start a process: {error}")))?;
-    Ok(Child::own(pid))
 }
 
 fn resuming(typed: &OsStr, chosen: &Chosen) -> String {

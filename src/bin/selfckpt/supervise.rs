@@ -93,7 +93,9 @@ pub fn until_end(child: &Child, held: u64, mut news: News) -> Result<End, Failur
                 }
             }
         }
-        if let Some(arrived) = arrived.take().filter(|arrived| to_pass_on(arrived, stopped)) {
+        if let Some(arrived) =
+            arrived.take().filter(|arrived| to_pass_on(arrived, stopped, || system::is_in_group(child.pid)))
+        {
             if arrived.signal as i32 != libc::SIGCONT || stays_stopped(child.pid) {
                 waiting.push(arrived);
             }
@@ -137,15 +139,15 @@ fn stays_stopped(pid: u32) -> bool {
 }
 
 /// Whether the program has not got the signal by itself.
-fn to_pass_on(arrived: &Arrived, child_stopped: bool) -> bool {
+fn to_pass_on(arrived: &Arrived, child_stopped: bool, in_group: impl FnOnce() -> bool) -> bool {
     match arrived.signal as i32 {
         libc::SIGCHLD => false,
         // After this process was stopped together with the program.
         libc::SIGCONT => child_stopped,
         // A hangup reaches the first process of the session only.
         libc::SIGHUP => true,
-        // The rest that a terminal sends goes to the whole process group.
-        _ => !arrived.by_kernel,
+        // The rest that a terminal sends goes to the whole process group, which a program with a terminal of its own has left.
+        _ => !arrived.by_kernel || !in_group(),
     }
 }
 
@@ -156,14 +158,16 @@ mod tests {
     #[test]
     fn signals_of_the_terminal_are_not_doubled() {
         let of = |signal: i32, by_kernel| Arrived { signal: signal as u32, by_kernel, value: None };
-        assert!(to_pass_on(&of(libc::SIGTERM, false), false));
-        assert!(to_pass_on(&of(libc::SIGINT, false), false));
-        assert!(!to_pass_on(&of(libc::SIGINT, true), false));
-        assert!(!to_pass_on(&of(libc::SIGTSTP, true), false));
-        assert!(to_pass_on(&of(libc::SIGHUP, true), false));
-        assert!(to_pass_on(&of(libc::SIGCONT, false), true));
-        assert!(!to_pass_on(&of(libc::SIGCONT, false), false));
-        assert!(!to_pass_on(&of(libc::SIGCHLD, true), false));
+        let passed = |arrived: Arrived, stopped| to_pass_on(&arrived, stopped, || true);
+        assert!(passed(of(libc::SIGTERM, false), false));
+        assert!(passed(of(libc::SIGINT, false), false));
+        assert!(!passed(of(libc::SIGINT, true), false));
+        assert!(!passed(of(libc::SIGTSTP, true), false));
+        assert!(to_pass_on(&of(libc::SIGINT, true), false, || false));
+        assert!(passed(of(libc::SIGHUP, true), false));
+        assert!(passed(of(libc::SIGCONT, false), true));
+        assert!(!passed(of(libc::SIGCONT, false), false));
+        assert!(!passed(of(libc::SIGCHLD, true), false));
     }
 
     #[test]

@@ -344,6 +344,18 @@ pub fn kill(pid: u32, signal: u32) -> io::Result<()> {
     check(unsafe { libc::kill(pid as libc::pid_t, signal as libc::c_int) }).map(drop)
 }
 
+/// Whether this process leads its process group.
+pub fn leads_group() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::getpgrp() == libc::getpid() }
+}
+
+/// Whether a process is in the process group of this one.
+pub fn is_in_group(pid: u32) -> bool {
+    // SAFETY: takes a number.
+    unsafe { libc::getpgid(pid as libc::pid_t) == libc::getpgrp() }
+}
+
 /// Starts a child that runs `become_program` with the given signal mask. When this process is
 /// killed, so is the child. `become_program` returns the child's exit status if it fails.
 pub fn spawn(mask: &SignalMask, become_program: impl FnOnce() -> u8) -> io::Result<u32> {

@@ -20,13 +20,18 @@ const SLAVE: u64 = (3 << 62) | (1 << 34);
 
 /// Numbers the two ends of a pseudo-terminal.
 pub fn find_end(slot: &mut FdSlot) {
+    const SLAVES: u32 = 136;
+    // The controlling terminal has a name that fits all; it may be one of the process's own.
+    if let Some((SLAVES, index)) = (slot.rdev == makedev(5, 0)).then(|| pty::device(slot.fd)).flatten() {
+        slot.rdev = makedev(SLAVES, index);
+    }
     let major = slot.rdev >> 32;
     if slot.rdev == makedev(5, 2) {
         if let Ok(index) = pty::get_number(slot.fd, TIOCGPTN) {
             slot.end = MASTER | u64::from(index);
             slot.peer_end = SLAVE | u64::from(index);
         }
-    } else if major == 136 {
+    } else if major == u64::from(SLAVES) {
         let index = slot.rdev & 0xffff_ffff;
         slot.end = SLAVE | index;
         slot.peer_end = MASTER | index;
@@ -67,14 +72,17 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     let Some(slave) = slave else {
         return note_waiting(saver, fd, "output of a terminal without a slave", fs::bytes_to_read(fd).unwrap_or(0));
     };
-    if pty::controls(slave.fd) {
-        notice!(
+    match pty::session(slave.fd) {
+        Some(session) if session == subject.table.program.pid => saver.data(file, data_kind::PTY_CONTROLS, 0, &[])?,
+        Some(_) => notice!(
             saver.notices,
             code::STATE_NOT_SAVED,
             fd as u64,
-            "the pseudo-terminal fd {} is the controlling terminal of the process; after a restart it is not",
+            "the pseudo-terminal fd {} is the controlling terminal of the process, which another one has made it; after \
+             a restart it is not",
             slave.fd
-        );
+        ),
+        None => {}
     }
     // Polling makes what is on the way arrive.
     let readable = |fd| fs::poll_now(fd, POLLIN).is_ok_and(|got| got & POLLIN != 0);

@@ -96,6 +96,8 @@ pub mod data_kind {
     /// Bytes that wait to be read from the master, and from the slave; both with the master's FILE.
     pub const PTY_OUTPUT: u32 = 311;
     pub const PTY_INPUT: u32 = 312;
+    /// The slave is the controlling terminal of the session that the process leads; with the master's FILE.
+    pub const PTY_CONTROLS: u32 = 313;
     /// A [`super::Queue`], with one FILE of a POSIX message queue; a message that waits in it: `offset` is its priority.
     pub const QUEUE: u32 = 320;
     pub const QUEUE_MESSAGE: u32 = 321;
@@ -130,6 +132,7 @@ pub mod data_kind {
             PTY => "pty",
             PTY_OUTPUT => "pty-output",
             PTY_INPUT => "pty-input",
+            PTY_CONTROLS => "pty-controls",
             QUEUE => "queue",
             QUEUE_MESSAGE => "queue-message",
             _ => "unknown",

@@ -203,6 +203,7 @@ impl Files {
             }
         }
         files.finish_sockets(image, warn)?;
+        files.take_control(image, warn);
         Ok(files)
     }
 

@@ -4,13 +4,27 @@ use super::{Files, Subject};
 use crate::format::files::{Pty, data_kind, file_kind};
 use crate::format::image::{FileEntry, Image};
 use crate::sys::pty::{self, TIOCPKT, TIOCSPTLCK};
-use crate::sys::{Errno, fs as raw};
+use crate::sys::{Errno, fs as raw, process};
 use std::os::fd::RawFd;
 use zerocopy::FromBytes;
 
 fn state_of(entry: &FileEntry) -> Option<Pty> {
     let item = entry.data.iter().find(|item| item.data.what.get() == data_kind::PTY)?;
     Pty::read_from_bytes(&item.bytes).ok()
+}
+
+fn controls(entry: &FileEntry) -> bool {
+    entry.data.iter().any(|item| item.data.what.get() == data_kind::PTY_CONTROLS)
+}
+
+/// Makes the slave the controlling terminal of a session that this process leads. What leads a process group cannot have a
+/// new session; it may lead one without a terminal, though.
+fn take_control(master: RawFd) -> Result<(), Errno> {
+    let slave = pty::open_slave(master, raw::O_RDWR | raw::O_NOCTTY | raw::O_NONBLOCK | raw::O_CLOEXEC)?;
+    if process::getsid() != process::getpid() {
+        process::setsid()?;
+    }
+    pty::take_control(slave.0)
 }
 
 /// With all that a description of a terminal may be opened with.
@@ -38,6 +52,16 @@ impl Files {
             self.made.insert(id, high);
         }
         Ok(())
+    }
+
+    /// When all terminals are there: from now on /dev/tty is another one.
+    pub(super) fn take_control(&self, image: &Image, warn: &mut dyn FnMut(String)) {
+        for entry in image.files.iter().filter(|entry| controls(entry)) {
+            let id = entry.file.id.get();
+            if let Err(errno) = take_control(self.fds[id as usize]) {
+                warn(format!("the pseudo-terminal of FILE {id} cannot be the controlling terminal again: {errno}"));
+            }
+        }
     }
 
     fn set_up_pty(&mut self, image: &Image, entry: &FileEntry, state: &Pty, master: RawFd) -> Result<(), Errno> {
