@@ -2,6 +2,7 @@
 //! limit, and what the code in the library (`selfckpt_resume`) finds at its stack pointer. Plain code over
 //! numbers.
 
+use crate::format::timers::clock::cpu_time_of;
 use core::mem::offset_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -30,9 +31,15 @@ pub struct Timeout {
 }
 
 impl Timeout {
-    /// Whether nothing of the call tells how much of its time has gone by.
+    /// Whether nothing of the call tells how much of its time has gone by, but when it began on CLOCK_MONOTONIC would.
     pub fn is_told_by_start(&self) -> bool {
-        !self.absolute && self.rest.is_none() && !matches!(self.place, Place::Socket(_))
+        let is_in_call = self.absolute || self.rest.is_some() || matches!(self.place, Place::Socket(_));
+        !is_in_call && self.passes_on() == MONOTONIC
+    }
+
+    /// The clock by which the time that is left grows less while nobody waits for it.
+    pub fn passes_on(&self) -> u32 {
+        if counts_cpu_time(self.clock) { self.clock } else { MONOTONIC }
     }
 }
 
@@ -41,25 +48,33 @@ pub const POLLIN: u32 = 1;
 const POLLOUT: u32 = 4;
 
 const MONOTONIC: u32 = 1;
+const PROCESS_CPUTIME: u32 = 2;
 const BOOTTIME: u32 = 7;
 /// International atomic time: CLOCK_REALTIME without its leap seconds.
 pub const TAI: u32 = 11;
 
-/// The time limit of a call of i386 that can be issued again with another one. `None` where there is none, is a
-/// moment that means the same everywhere (CLOCK_REALTIME), or counts CPU time.
+fn counts_cpu_time(clock: u32) -> bool {
+    clock == PROCESS_CPUTIME || cpu_time_of(clock).is_some()
+}
+
+/// The time limit of a call of i386 that can be issued again with another one. `None` where there is none, or is a
+/// moment that means the same everywhere (CLOCK_REALTIME).
 pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
     use Place::{Milliseconds, Socket, Time32, Time64};
     let [a, b, c, d, e, f] = args;
     let relative = |place| Some(Timeout { place, clock: MONOTONIC, absolute: false, rest: None });
     let found = match nr {
         // nanosleep
-        162 => sleep(Time32(0), b, 1),
+        162 => sleep(Time32(0), MONOTONIC, b, 1),
         // clock_nanosleep: clock, flags (TIMER_ABSTIME), request, rest
         267 | 407 => {
             let place = if nr == 267 { Time32(2) } else { Time64(2) };
             match (b & 1, a) {
-                (0, 0 | MONOTONIC | BOOTTIME | TAI) => sleep(place, d, 3),
-                (1, MONOTONIC | BOOTTIME) => Some(Timeout { place, clock: a, absolute: true, rest: None }),
+                (0, 0 | MONOTONIC | BOOTTIME | TAI) => sleep(place, MONOTONIC, d, 3),
+                (0, clock) if counts_cpu_time(clock) => sleep(place, clock, d, 3),
+                (1, clock) if matches!(clock, MONOTONIC | BOOTTIME) || counts_cpu_time(clock) => {
+                    Some(Timeout { place, clock: a, absolute: true, rest: None })
+                }
                 _ => None,
             }
         }
@@ -100,8 +115,8 @@ pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
 /// Its arguments lie where the second one points to; the descriptor is the first of them.
 pub const SOCKETCALL: u32 = 102;
 
-fn sleep(place: Place, rest: u32, rest_at: usize) -> Option<Timeout> {
-    Some(Timeout { place, clock: MONOTONIC, absolute: false, rest: (rest != 0).then_some(rest_at) })
+fn sleep(place: Place, clock: u32, rest: u32, rest_at: usize) -> Option<Timeout> {
+    Some(Timeout { place, clock, absolute: false, rest: (rest != 0).then_some(rest_at) })
 }
 
 /// FUTEX_WAIT takes a length of time; FUTEX_WAIT_BITSET and FUTEX_LOCK_PI2 a moment, of CLOCK_REALTIME with a flag.
@@ -286,13 +301,23 @@ mod tests {
     }
 
     #[test]
+    fn cpu_time_is_counted_by_its_own_clock() {
+        let own = -6i32 as u32;
+        for (clock, flags, counted) in [(own, 0, own), (own, 1, own), (2, 0, 2), (0, 0, 1), (7, 1, 1)] {
+            let limit = timeout(407, [clock, flags, 1, 0, 0, 0]).unwrap();
+            assert_eq!(limit.passes_on(), counted);
+            assert_eq!(limit.is_told_by_start(), clock == 0);
+        }
+    }
+
+    #[test]
     fn limits_are_found_where_they_are() {
         let place = |nr, args| timeout(nr, args).map(|found| (found.place, found.absolute, found.rest));
         assert_eq!(place(162, [1, 9, 0, 0, 0, 0]), Some((Place::Time32(0), false, Some(1))));
         assert_eq!(place(407, [0, 0, 1, 0, 0, 0]), Some((Place::Time64(2), false, None)));
         assert_eq!(place(407, [1, 1, 1, 0, 0, 0]), Some((Place::Time64(2), true, None)));
-        // CLOCK_REALTIME's moment, CPU time, no limit.
-        for (nr, args) in [(407, [0, 1, 1, 0, 0, 0]), (407, [2, 0, 1, 0, 0, 0]), (422, [1, 0, 0, 0, 0, 0])] {
+        // CLOCK_REALTIME's moment, no limit.
+        for (nr, args) in [(407, [0, 1, 1, 0, 0, 0]), (422, [1, 0, 0, 0, 0, 0])] {
             assert_eq!(place(nr, args), None);
         }
         assert_eq!(place(168, [1, 1, u32::MAX, 0, 0, 0]), None);

@@ -106,7 +106,7 @@ pub fn queue_to_self(signal: u32, value: u32) -> i32 {
 
 pub fn clock(id: u32) -> Timespec64 {
     let mut out = Timespec64::default();
-    // SAFETY: `out` takes the time. The clocks used here always exist.
+    // SAFETY: `out` takes the time. A clock that is not there leaves zeros.
     let _ = unsafe { call!(nr::CLOCK_GETTIME64, id, &raw mut out) };
     out
 }

@@ -731,7 +731,8 @@ impl Job {
         self.round = round;
     }
 
-    fn publish(&self, name: &str, text: &str) {
+    /// A file that is there complete or not at all.
+    pub fn publish(&self, name: &str, text: &str) {
         let temporary = self.path(&format!(".{name}.test"));
         fs::write(&temporary, text).expect("write");
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).expect("chmod");

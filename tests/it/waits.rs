@@ -370,6 +370,26 @@ fn waits_begin_once() {
     });
 }
 
+/// CPU time does not go on while the program is not there, and begins anew with a restart.
+#[test]
+fn sleeps_of_cpu_time() {
+    let Some(mut job) = Spec::new("wait_cpu").start() else { return };
+    for (checkpoints, restarts) in [(1, 0), (2, 0), (1, 1), (2, 2)] {
+        let round = job.go_without_waiting(restarts == 2);
+        job.wait_file(&format!("began.{round}"));
+        for number in 0..checkpoints {
+            job.checkpoint();
+            if number < restarts {
+                job.sigkill();
+                job.restart();
+            }
+        }
+        job.publish(&format!("burn.{round}"), "");
+        assert_eq!(job.result(round), "PASS\n", "{checkpoints} checkpoints, {restarts} restarts");
+    }
+    assert!(job.wait_exit().success());
+}
+
 /// A moment on the clock of a boot, where the restart goes on with another clock.
 #[test]
 fn moments_without_a_namespace() {
