@@ -155,7 +155,7 @@ global_asm!(
     "selfckpt_resumed_call:",
     "jmp 6f",
     "5:",
-    "mov eax, -11", // EAGAIN: what the call says when its time has run out
+    "mov eax, [esp + {expired}]",
     "6:",
     // The address to go on at moves to just below the program's stack, so that one instruction takes both back.
     "mov ebx, [esp + {return_at}]",
@@ -243,6 +243,7 @@ global_asm!(
     absolute = const resume::how::ABSOLUTE,
     poll_first = const resume::how::POLL,
     poll = const crate::sys::nr::POLL,
+    expired = const Resume::EXPIRED,
     left = const offset_of!(Resume, left),
     time64 = const offset_of!(Resume, time64),
     time32 = const offset_of!(Resume, time32),

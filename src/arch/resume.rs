@@ -95,6 +95,9 @@ pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
         // read, readv, recvfrom, recvmsg, recvmmsg, accept4; write, writev, sendto, sendmsg, sendmmsg
         3 | 145 | 371 | 372 | 337 | 417 | 364 => relative(Socket(POLLIN)),
         4 | 146 | 369 | 370 | 345 => relative(Socket(POLLOUT)),
+        // connect, also by socketcall
+        CONNECT => relative(Socket(POLLOUT)),
+        SOCKETCALL if a == CONNECT_BY_SOCKETCALL => relative(Socket(POLLOUT)),
         // socketcall: accept, recv, recvfrom, recvmsg, accept4, recvmmsg; send, sendto, sendmsg, sendmmsg
         SOCKETCALL if matches!(a, 5 | 10 | 12 | 17 | 18 | 19) => relative(Socket(POLLIN)),
         SOCKETCALL if matches!(a, 9 | 11 | 16 | 20) => relative(Socket(POLLOUT)),
@@ -114,6 +117,16 @@ pub fn timeout(nr: u32, args: [u32; 6]) -> Option<Timeout> {
 
 /// Its arguments lie where the second one points to; the descriptor is the first of them.
 pub const SOCKETCALL: u32 = 102;
+const CONNECT: u32 = 362;
+const CONNECT_BY_SOCKETCALL: u32 = 3;
+
+/// What a call on a socket says when its time has run out before the socket is ready, as it returns it.
+fn expired(nr: u32, args: [u32; 6]) -> u32 {
+    const EAGAIN: i32 = 11;
+    const EINPROGRESS: i32 = 115;
+    let connects = nr == CONNECT || nr == SOCKETCALL && args[0] == CONNECT_BY_SOCKETCALL;
+    (if connects { -EINPROGRESS } else { -EAGAIN }) as u32
+}
 
 fn sleep(place: Place, clock: u32, rest: u32, rest_at: usize) -> Option<Timeout> {
     Some(Timeout { place, clock, absolute: false, rest: (rest != 0).then_some(rest_at) })
@@ -154,7 +167,7 @@ pub struct Resume {
     pub left: [u32; 2],
     /// The clock when the call was issued, as clock_gettime64 tells it; zero before that.
     pub start: [u32; 4],
-    /// The limit in both forms.
+    /// The limit in both forms. For poll, [`Resume::EXPIRED`] is among it.
     pub time64: [u32; 4],
     pub time32: [u32; 2],
     /// For poll: descriptor, events.
@@ -168,7 +181,7 @@ pub mod how {
     pub const RELATIVE: u32 = 0;
     /// It is a moment: `start` and `left` added.
     pub const ABSOLUTE: u32 = 1;
-    /// poll waits for the socket, then the program's own call is issued; EAGAIN if poll waits in vain.
+    /// poll waits for the socket, then the program's own call is issued; `expired` if poll waits in vain.
     pub const POLL: u32 = 2;
 }
 
@@ -189,6 +202,9 @@ pub struct Interrupted {
 impl Resume {
     /// Where in a signal frame it can lie: over the siginfo, which sigreturn does not read.
     pub const IN_FRAME: usize = 16;
+
+    /// With [`how::POLL`], where it says what the call returns if poll waits in vain.
+    pub const EXPIRED: usize = offset_of!(Resume, time32);
 
     /// Where it can lie below a stack pointer, if the signal frame is elsewhere.
     pub fn place_below(stack_pointer: u32) -> Option<u32> {
@@ -219,10 +235,11 @@ impl Resume {
             Place::Time64(argument) => set(argument, at + offset_of!(Resume, time64) as u32),
             Place::Socket(_) => args = [at + offset_of!(Resume, pollfd) as u32, 1, milliseconds, 0, 0, 0],
         }
-        let (how, pollfd) = match timeout.place {
-            Place::Socket(events) => (how::POLL, [wait.fd, events]),
-            _ if timeout.absolute => (how::ABSOLUTE, [0; 2]),
-            _ => (how::RELATIVE, [0; 2]),
+        let limit = [seconds, nanoseconds];
+        let (how, pollfd, time32) = match timeout.place {
+            Place::Socket(events) => (how::POLL, [wait.fd, events], [expired(wait.nr, wait.args), 0]),
+            _ if timeout.absolute => (how::ABSOLUTE, [0; 2], limit),
+            _ => (how::RELATIVE, [0; 2], limit),
         };
         Resume {
             nr: wait.nr,
@@ -233,10 +250,10 @@ impl Resume {
             frame_end: wait.frame_end,
             saved: wait.args,
             args,
-            left: [seconds, nanoseconds],
+            left: limit,
             start: [0; 4],
             time64: [seconds, 0, nanoseconds, 0],
-            time32: [seconds, nanoseconds],
+            time32,
             pollfd,
         }
     }
@@ -288,6 +305,12 @@ mod tests {
         let resume = Resume::compose(&wait, &timeout(wait.nr, wait.args).unwrap(), 0x1800);
         assert_eq!((resume.how, resume.nr, resume.pollfd), (how::POLL, 372, [7, POLLIN]));
         assert_eq!(resume.args, [0x1800 + offset_of!(Resume, pollfd) as u32, 1, 2, 0, 0, 0]);
+        assert_eq!(resume.time32[0] as i32, -11);
+        for (nr, args) in [(362, [7, 1, 1, 0, 0, 0]), (102, [3, 1, 0, 0, 0, 0])] {
+            let wait = Interrupted { nr, args, ..WAIT };
+            let resume = Resume::compose(&wait, &timeout(nr, args).unwrap(), 0x1800);
+            assert_eq!(resume.time32[0] as i32, -115);
+        }
     }
 
     #[test]

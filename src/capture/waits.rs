@@ -60,6 +60,7 @@ impl Rest {
 }
 
 const EINTR: u32 = (-4i32) as u32;
+const EAGAIN: u32 = (-11i32) as u32;
 /// `int 0x80`.
 const INT80: [u8; 2] = [0xcd, 0x80];
 const SECOND: u64 = 1_000_000_000;
@@ -310,6 +311,11 @@ fn leave_resume(state: &mut ThreadState, leader: bool) {
     }
     let Some(timeout) = timeout(resume.nr, resume.saved) else { return };
     let left = resume.left_at(process::clock(resume.clock).nanoseconds());
+    if eip == second && left == 0 {
+        // The socket was ready, and the call waits all the same: it would have its whole time with each checkpoint.
+        frame.set_register(uc::EAX, EAGAIN);
+        return;
+    }
     let clock = timeout.passes_on();
     let seen = process::clock(clock).nanoseconds();
     let [resume_fd, _] = resume.pollfd;

@@ -279,18 +279,6 @@ fn result_after_restart(job: &mut Job) -> String {
     job.result(round)
 }
 
-/// What cannot be done again without changing the socket: its end is told.
-#[test]
-fn connect_with_a_limit() {
-    let Some(mut job) = Spec::new("wait_kinds").arg("timed_connect").env("SELFCKPT_LOG", "debug").start() else {
-        return;
-    };
-    let (round, _) = interrupt(&mut job);
-    let result = job.result(round);
-    assert!(result.contains("timed_connect ends with 4,"), "{result}");
-    assert!(job.story().contains("ends with EINTR"), "{}", job.story());
-}
-
 /// A context of kernel AIO does not outlive the process, which a notice tells.
 #[test]
 fn kernel_aio() {
@@ -370,24 +358,37 @@ fn waits_begin_once() {
     });
 }
 
-/// CPU time does not go on while the program is not there, and begins anew with a restart.
-#[test]
-fn sleeps_of_cpu_time() {
-    let Some(mut job) = Spec::new("wait_cpu").start() else { return };
+/// Rounds whose waits only end when the test has published this, after one, two checkpoints, and restarts from them.
+#[track_caller]
+fn waits_until_told(program: &str, what: &str) {
+    let Some(mut job) = Spec::new(program).start() else { return };
     for (checkpoints, restarts) in [(1, 0), (2, 0), (1, 1), (2, 2)] {
         let round = job.go_without_waiting(restarts == 2);
         job.wait_file(&format!("began.{round}"));
         for number in 0..checkpoints {
+            std::thread::sleep(Duration::from_millis(300));
             job.checkpoint();
             if number < restarts {
                 job.sigkill();
                 job.restart();
             }
         }
-        job.publish(&format!("burn.{round}"), "");
+        job.publish(&format!("{what}.{round}"), "");
         assert_eq!(job.result(round), "PASS\n", "{checkpoints} checkpoints, {restarts} restarts");
     }
     assert!(job.wait_exit().success());
+}
+
+/// CPU time does not go on while the program is not there, and begins anew with a restart.
+#[test]
+fn sleeps_of_cpu_time() {
+    waits_until_told("wait_cpu", "burn");
+}
+
+/// A connection that is being made is waited for again, and begun anew by a restart.
+#[test]
+fn connections_that_are_being_made() {
+    waits_until_told("wait_connect", "accept");
 }
 
 /// A moment on the clock of a boot, where the restart goes on with another clock.

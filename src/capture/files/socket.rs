@@ -22,6 +22,7 @@ pub(super) const POLLRDHUP: u16 = 0x2000;
 
 // States of a TCP connection, as TCP_INFO tells them.
 const ESTABLISHED: u8 = 1;
+const SYN_SENT: u8 = 2;
 const FIN_WAIT1: u8 = 4;
 const FIN_WAIT2: u8 = 5;
 const TIME_WAIT: u8 = 6;
@@ -216,7 +217,8 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     let fd = slot.fd;
     let failed = |errno| fail!(errno, "cannot look at socket fd {fd}");
     let SocketLook { domain, kind, protocol, .. } = slot.socket;
-    let name = socket::name(fd).map_err(failed)?;
+    // A connect that waits begins anew, with a port that the kernel chooses.
+    let name = if is_connecting(slot) { Address::NONE } else { socket::name(fd).map_err(failed)? };
     let peer_name = socket::peer(fd).unwrap_or(Address::NONE);
     let polled = fs::poll_now(fd, fs::POLLIN | POLLRDHUP).map_err(failed)?;
     let state = match (domain, kind) {
@@ -255,6 +257,11 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     }
 }
 
+/// Whether a thread waits in connect(2) for a TCP connection.
+fn is_connecting(slot: &FdSlot) -> bool {
+    slot.flags & fs::O_NONBLOCK == 0 && tcp_info(slot.fd).first() == Some(&SYN_SENT)
+}
+
 fn tcp_state(
     saver: &mut Saver<'_, '_, '_>,
     subject: &Subject<'_>,
@@ -269,6 +276,7 @@ fn tcp_state(
     state.role = match tcp_state {
         LISTEN => socket_role::LISTENING,
         CLOSED if polled & POLLRDHUP == 0 => socket_role::SINGLE,
+        SYN_SENT if is_connecting(slot) => socket_role::SINGLE,
         _ if peer.is_some() => socket_role::PAIR,
         // Nothing may have been sent: it cannot be seen before somebody accepts it.
         ESTABLISHED if waits_to_be_accepted(subject, peer_name) && u64_at(&info, BYTES_SENT) == 0 => {
