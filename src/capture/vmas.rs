@@ -221,12 +221,14 @@ impl<'a> VmaTable<'a> {
                     slot.end
                 );
             }
-            if slot.name(self.names) == AIO_RING {
+            if slot.kind == vma_kind::ANON_SHARED && slot.name(self.names) == AIO_RING {
+                slot.flags |= vma_flag::AIO_RING;
+                // The kernel does not tell whether there are any.
                 notice!(
                     notices,
                     code::STATE_NOT_SAVED,
                     slot.start as u64,
-                    "the context {:#x} of kernel AIO (io_setup) is not restored, nor what has been submitted to it",
+                    "requests of kernel AIO (io_submit) that are under way in context {:#x} do not go on after a restart",
                     slot.start
                 );
             }

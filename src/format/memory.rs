@@ -112,10 +112,12 @@ pub mod vma_flag {
     pub const MAY_WRITE: u64 = 1 << 16;
     /// Of a shared file: it lies in memory (tmpfs) and is gone after a boot; the pages that it holds are in the image.
     pub const VOLATILE: u64 = 1 << 17;
+    /// The ring of a context of kernel AIO.
+    pub const AIO_RING: u64 = 1 << 18;
     /// Of [`HUGETLB`]: the logarithm of the pages' size, where mmap(2) has it among its flags.
     pub const HUGE_SHIFT: u32 = 26;
     pub const HUGE_SIZE: u64 = 63 << HUGE_SHIFT;
-    pub const ALL: u64 = ((1 << 18) - 1) | HUGE_SIZE;
+    pub const ALL: u64 = ((1 << 19) - 1) | HUGE_SIZE;
 
     /// Two-letter names of smaps and the flags that they set.
     pub const SMAPS: &[(&[u8; 2], u64)] = &[
@@ -161,6 +163,7 @@ pub mod vma_flag {
         (USERFAULT, "userfault"),
         (MAY_WRITE, "may-write"),
         (VOLATILE, "volatile"),
+        (AIO_RING, "aio-ring"),
     ];
 }
 

@@ -7,6 +7,8 @@
 //! in order.
 
 #[cfg(target_arch = "x86")]
+pub(crate) mod aio;
+#[cfg(target_arch = "x86")]
 pub(crate) mod attributes;
 pub mod check;
 mod check_files;

@@ -1,6 +1,7 @@
 //! [NORMAL] The restorer's plan: every system call of the take-over, in order, with its arguments. The
 //! threads have a file of their own.
 
+use super::aio;
 use super::attributes::{self, Here};
 use super::files::LateLock;
 use super::huge::NONE_FREE;
@@ -40,6 +41,8 @@ pub struct Inputs<'a> {
     pub same_ids: bool,
     /// Capabilities that each thread goes on with, where they are not those of now.
     pub capabilities: Option<process::CapSets>,
+    /// Contexts of kernel AIO.
+    pub aio: &'a [aio::Context],
     /// System V shared memory that is attached.
     pub segments: &'a Segments,
     /// [`MM_MAP_64`] or [`MM_MAP_32`].
@@ -76,6 +79,7 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
         steps.explain("cannot mark System V shared memory for removal");
         steps.call(nr::SHMCTL, &[segment.id, crate::sys::ipc::IPC_RMID, 0]);
     }
+    aio::restore(inputs, steps);
     restore_guards(inputs, steps);
     for (mapped, entry) in inputs.mapped.iter().zip(&inputs.image.vmas) {
         restore_attributes(inputs.image, mapped, entry, steps);
@@ -100,7 +104,7 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
     threads::restore_threads(inputs, steps)
 }
 
-const MREMAP_MAYMOVE_FIXED: u32 = 1 | 2;
+pub const MREMAP_MAYMOVE_FIXED: u32 = 1 | 2;
 
 fn move_mapping(from: u64, len: u64, to: u64, steps: &mut Steps) {
     let len = len as u32;

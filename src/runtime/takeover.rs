@@ -10,6 +10,7 @@ use crate::format::PAGE;
 use crate::format::image::Image;
 use crate::format::task::DELETED;
 use crate::format::task::RestartInfo;
+use crate::restore::aio;
 use crate::restore::attributes;
 use crate::restore::check::{self, Host};
 use crate::restore::files::{Files, LateLock, raise_limit};
@@ -320,6 +321,7 @@ struct Prepared {
     mapped: Vec<Mapped>,
     vdso: vdso::VdsoPlan,
     vdso_temporary: Vec<u64>,
+    aio: Vec<aio::Context>,
     mm_map_size: u32,
 }
 
@@ -340,7 +342,8 @@ fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Re
             at += part.len;
         }
     }
-    Ok(Prepared { mapped, vdso, vdso_temporary, mm_map_size: mm_map_size()? })
+    let aio = aio::find(image, source, &mut warn)?;
+    Ok(Prepared { mapped, vdso, vdso_temporary, aio, mm_map_size: mm_map_size()? })
 }
 
 /// Whether this kernel has guard regions, if the image has.
@@ -453,7 +456,7 @@ fn go(
     (close, posix_locks): (&[i32], &[LateLock]),
     info: &RestartInfo,
 ) -> Result<std::convert::Infallible, String> {
-    let Prepared { mapped, vdso, vdso_temporary, mm_map_size } = prepared;
+    let Prepared { mapped, vdso, vdso_temporary, aio, mm_map_size } = prepared;
     let timer_ids = timers::find_timer_ids().map_err(|errno| format!("cannot make a timer: {errno}"))?;
     for told in timers::find_clocks_that_go_back(image) {
         warn(told);
@@ -473,6 +476,7 @@ fn go(
         image,
         host: &host.cpu,
         mapped: &mapped,
+        aio: &aio,
         segments,
         vdso: &vdso,
         vdso_temporary: &vdso_temporary,

@@ -8,7 +8,7 @@ use std::process::Stdio;
 cycles! {
     heap, mmap_private, mmap_zero, mmap_file_private, mmap_file_deleted, mmap_file_shared,
     mmap_anon_shared, mmap_memfd,
-    mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, mseal, sysv_ipc, shm_posix, mq_posix, writer_snapshot,
+    aio_contexts, mmap_and_fd, stack_grow, mlock_madvise, maps_same, guard_regions, mseal, sysv_ipc, shm_posix, mq_posix, writer_snapshot,
 }
 
 /// Untouched pages and pages full of zeros are not in the image: mmap_zero has 1152 MB of address

@@ -229,10 +229,15 @@ fn rest_of_sockets_with_a_limit() {
     rest_of_each(&["send", "accept"], true, false);
 }
 
+#[test]
+fn rest_of_kernel_aio() {
+    rest_of_each(&["io_getevents"], false, true);
+}
+
 /// What they wait for does not outlive the process.
 #[test]
-fn rest_of_semaphores_and_io() {
-    rest_of_each(&["semtimedop", "semtimedop_ipc", "semtimedop_time64", "io_getevents"], false, false);
+fn rest_of_semaphores() {
+    rest_of_each(&["semtimedop", "semtimedop_ipc", "semtimedop_time64"], false, false);
 }
 
 /// A thread in each kind of wait, all at the same time.
@@ -279,16 +284,29 @@ fn result_after_restart(job: &mut Job) -> String {
     job.result(round)
 }
 
-/// A context of kernel AIO does not outlive the process, which a notice tells.
+/// A wait for requests of kernel AIO goes on; a notice tells that these do not.
 #[test]
 fn kernel_aio() {
     let Some(mut job) = Spec::new("wait_kinds").arg("timed_io_getevents").start() else { return };
     let (round, image) = interrupt(&mut job);
     let text = job.inspect(&image);
-    assert!(text.contains("of kernel AIO (io_setup) is not restored"), "{text}");
+    assert!(text.contains("requests of kernel AIO (io_submit) that are under way"), "{text}");
     assert_eq!(job.result(round), "PASS\n", "after a checkpoint");
-    let result = result_after_restart(&mut job);
-    assert!(result.contains(&format!("timed_io_getevents ends with {}", libc::EINVAL)), "{result}");
+    assert_eq!(result_after_restart(&mut job), "PASS\n", "after a restart");
+}
+
+/// A context whose memory the program has overwritten is told of at the restart, which goes on.
+#[test]
+fn spoilt_kernel_aio() {
+    let Some(mut job) = Spec::new("aio_contexts").arg("spoilt").start() else { return };
+    job.checkpoint();
+    job.sigkill();
+    job.restart();
+    job.go_without_waiting(false);
+    job.wait_exit();
+    let said = job.story();
+    assert!(said.contains(&format!("(errno {})", libc::EINVAL)), "{said}");
+    assert!(said.contains("of kernel AIO is not restored: its memory is not what this kernel"), "{said}");
 }
 
 /// A child that is waited for is not there after a restart: ECHILD, as the kernel says then.
