@@ -16,19 +16,25 @@ struct Wanted {
     count: i32,
 }
 
-/// Tells `put` of each signal that is pending for thread `tid` alone, and then, with `true`, for the process.
+/// Tells `put` of each signal that is pending for thread `tid` alone, and then, with `true`, for the process, if it is to
+/// be looked at too.
 ///
 /// # Errors
 /// The thread cannot be traced, or the kernel does not tell (before Linux 3.10).
 ///
 /// # Safety
 /// As `look_at_threads`.
-pub unsafe fn peek(stack_top: usize, tid: u32, put: &mut dyn FnMut(bool, &Siginfo)) -> Result<(), Errno> {
+pub unsafe fn peek(
+    stack_top: usize,
+    tid: u32,
+    with_process: bool,
+    put: &mut dyn FnMut(bool, &Siginfo),
+) -> Result<(), Errno> {
     let mut work = || {
         seize(tid)?;
         let result = await_stop(tid).and_then(|()| {
             read_queue(tid, false, put)?;
-            read_queue(tid, true, put)
+            if with_process { read_queue(tid, true, put) } else { Ok(()) }
         });
         let _ = ptrace(PTRACE_DETACH, tid, 0, 0);
         result

@@ -26,14 +26,19 @@ pub fn note_pending(pending: &mut [PendingSlot], others: usize, not: u64, buf: &
     Ok(others + taken)
 }
 
-/// Notes signals that are pending for the calling thread and for the process without taking them, if that can be had.
-/// Returns how many, and a set of those of which all are noted: those of `not` are left alone, how often a timer has gone
-/// off meanwhile is told only when its signal is taken, and a signal may be pending without a siginfo where the kernel had
-/// no memory for one.
-pub fn peek(free: &mut [PendingSlot], not: u64, helper_stack_top: usize) -> Option<(usize, u64)> {
+/// Notes signals that are pending for thread `tid`, and for the process, if it is to be looked at too, without taking them,
+/// if that can be had. Returns how many, and a set of those of which all are noted: those of `not` are left alone, how often
+/// a timer has gone off meanwhile is told only when its signal is taken, and a signal may be pending without a siginfo where
+/// the kernel had no memory for one.
+pub fn peek(
+    free: &mut [PendingSlot],
+    tid: u32,
+    with_process: bool,
+    not: u64,
+    helper_stack_top: usize,
+) -> Option<(usize, u64)> {
     /// Peeking at many takes quadratic time.
     const MOST: usize = 4096;
-    let me = process::gettid();
     let bit = |info: &Siginfo| 1u64 << (info.signo().wrapping_sub(1) & 63);
     let (mut count, mut seen, mut of_timers) = (0, 0, 0);
     let mut put = |of_process: bool, info: &Siginfo| {
@@ -45,12 +50,12 @@ pub fn peek(free: &mut [PendingSlot], not: u64, helper_stack_top: usize) -> Opti
             of_timers |= bit(info);
         }
         if let Some(slot) = free.get_mut(count) {
-            *slot = PendingSlot { tid: if of_process { 0 } else { me }, info: *info };
+            *slot = PendingSlot { tid: if of_process { 0 } else { tid }, info: *info };
         }
         count += 1;
     };
     // SAFETY: the scratch memory sets this stack aside for the helper; all threads stand still.
-    unsafe { pending::peek(helper_stack_top, me, &mut put) }.ok()?;
+    unsafe { pending::peek(helper_stack_top, tid, with_process, &mut put) }.ok()?;
     if count > free.len().min(MOST) {
         return None;
     }

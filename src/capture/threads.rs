@@ -148,6 +148,8 @@ pub struct ThreadState {
     pub ids: [u32; 6],
     /// Signals that wait for the thread or the process.
     pub pending: u64,
+    /// Those of them that are noted already, by the leader.
+    pub peeked: u64,
     /// Timer slack, and the signal at the parent's death.
     slack: u32,
     death_signal: u32,

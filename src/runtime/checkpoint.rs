@@ -256,12 +256,16 @@ fn note_timers_and_signals(
 ) -> Result<(timers::Read, usize, bool), Failure> {
     const TRIES: usize = 10;
     // What is no timer's is looked at beforehand: a helper takes longer than a short period.
-    let (peeked, seen) = if process::sigpending() & !own == 0 {
-        (0, 0)
-    } else {
+    let (mut peeked, mut seen) = (0, 0);
+    if (process::sigpending() | quiesced.pending()) & !own != 0 {
         let not = own | timers::read_timers(scratch.timers, scratch.lines)?.signals(scratch.timers);
-        signals::peek(scratch.pending, not, scratch.helper_stack_top).unwrap_or((0, 0))
-    };
+        let stack_top = scratch.helper_stack_top;
+        if process::sigpending() & !not != 0 {
+            (peeked, seen) = signals::peek(scratch.pending, process::gettid(), true, not, stack_top).unwrap_or((0, 0));
+        }
+        let rest = scratch.pending.get_mut(peeked..).unwrap_or(&mut []);
+        peeked += quiesced.peek_pending(rest, not, stack_top, scratch.lines)?;
+    }
     let rest = scratch.pending.get_mut(peeked..).unwrap_or(&mut []);
     let mut tries = 0;
     loop {

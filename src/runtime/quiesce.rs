@@ -188,9 +188,43 @@ impl Quiesced {
         self.slots.get(..self.count).unwrap_or(&[])
     }
 
-    /// Takes, notes and requeues the signals that are pending for single threads, the leader's excepted.
-    /// `anew`: also those that have come since the threads stand still. Returns how many entries of `pending`
-    /// are filled.
+    /// Signals that were pending for any thread when it was stopped.
+    pub fn pending(&self) -> u64 {
+        self.threads().iter().filter_map(ThreadSlot::state).fold(0, |all, state| all | state.pending)
+    }
+
+    /// Notes the signals that are pending for single threads, the leader's excepted, without taking them, where that can
+    /// be had. Returns how many entries of `pending` are filled.
+    pub fn peek_pending(
+        &self,
+        pending: &mut [PendingSlot],
+        not: u64,
+        helper_stack_top: usize,
+        buf: &mut [u8],
+    ) -> Result<usize, Failure> {
+        let me = process::gettid();
+        let mut count = 0;
+        for slot in self.threads().iter().filter(|slot| slot.tid() != me) {
+            let waiting = slot.state().map_or(0, |state| state.pending) & !not;
+            if waiting == 0 {
+                continue;
+            }
+            let free = pending.get_mut(count..).unwrap_or(&mut []);
+            let (noted, seen) = match signals::private_pending(slot.tid(), buf)? & !not {
+                // All are the process's.
+                0 => (0, waiting),
+                _ => signals::peek(free, slot.tid(), false, not, helper_stack_top).unwrap_or((0, 0)),
+            };
+            // SAFETY: the thread stands still, and nobody else has a reference.
+            unsafe { slot.state_mut() }.peeked = seen;
+            count += noted;
+        }
+        Ok(count)
+    }
+
+    /// Takes, notes and requeues the signals that are pending for single threads, the leader's and what has been peeked at
+    /// excepted. `anew`: also those that have come since the threads stand still. Returns how many entries of `pending` are
+    /// filled.
     pub fn note_pending(
         &self,
         pending: &mut [PendingSlot],
@@ -201,15 +235,17 @@ impl Quiesced {
         let mut shared = Shared {
             pending: (pending.as_mut_ptr() as usize, pending.len()),
             buf: (buf.as_mut_ptr() as usize, buf.len()),
-            own_signals: own,
             ..Shared::default()
         };
         let me = process::gettid();
         for slot in self.threads().iter().filter(|slot| slot.tid() != me) {
-            let waiting = slot.state().map_or(0, |state| state.pending) & !own;
+            let (waiting, peeked) = slot.state().map_or((0, 0), |state| (state.pending, state.peeked));
+            let own = own | peeked;
+            let waiting = waiting & !own;
             if (waiting == 0 && !anew) || signals::private_pending(slot.tid(), buf)? & !own == 0 {
                 continue;
             }
+            shared.own_signals = own;
             ACTIVE.store(&raw mut shared as usize, Ordering::SeqCst);
             slot.wish.store(wish::PENDING, Ordering::Release);
             process::futex_wake(&slot.wish, 1);

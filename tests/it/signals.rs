@@ -1,6 +1,7 @@
 //! Signals: dispositions, masks, stacks, what is pending, handlers under way.
 
 use crate::common::{Job, SIGUSR2, Spec, kill, wait_until};
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ fn storm() {
     }
 }
 
-/// Queues a signal with a value, for the process or for its main thread.
-fn queue(pid: i32, of_thread: bool, signal: i32, value: i32) {
+/// Queues a signal with a value, for the process or for one of its threads.
+fn queue(pid: i32, of_thread: Option<i32>, signal: i32, value: i32) {
     /// Of siginfo_t, as the 64-bit kernel has it.
     const WORDS: usize = 32;
     const CODE: usize = 2;
@@ -44,8 +45,8 @@ fn queue(pid: i32, of_thread: bool, signal: i32, value: i32) {
     // SAFETY: the kernel reads a siginfo_t from the array.
     let failed = unsafe {
         match of_thread {
-            true => libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, pid, signal, info.as_ptr()),
-            false => libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, info.as_ptr()),
+            Some(tid) => libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, tid, signal, info.as_ptr()),
+            None => libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal, info.as_ptr()),
         }
     };
     assert_eq!(failed, 0, "signal {signal} cannot be queued");
@@ -60,12 +61,16 @@ fn numbers_after(text: &str, word: &str) -> Vec<i32> {
 /// Runs `act` while signals with the numbers that follow `sent` are queued to signal_arrives.
 fn while_signals_arrive(job: &mut Job, sent: &AtomicI32, act: impl FnOnce(&mut Job)) {
     let (pid, over) = (job.pid(), AtomicBool::new(false));
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
+    let mut tids: Vec<i32> = tasks.map(|task| task.file_name().to_string_lossy().parse().expect("a number")).collect();
+    tids.sort_unstable();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Relaxed) {
                 let next = sent.load(Relaxed) + 1;
-                for kind in 0..3 {
-                    queue(pid, kind == 2, libc::SIGRTMIN() + 3 + kind, next);
+                let threads = tids.iter().map(|&tid| Some(tid));
+                for (kind, of_thread) in [None, None].into_iter().chain(threads).enumerate() {
+                    queue(pid, of_thread, libc::SIGRTMIN() + 3 + kind as i32, next);
                 }
                 sent.store(next, Relaxed);
                 std::thread::sleep(Duration::from_micros(500));
@@ -78,18 +83,20 @@ fn while_signals_arrive(job: &mut Job, sent: &AtomicI32, act: impl FnOnce(&mut J
 
 /// Signals that come while a checkpoint is taken: none is lost, none comes twice, all are in order. After a restart those
 /// are there that had been sent before.
-#[test]
-fn signals_arrive_in_checkpoints() {
-    let Some(mut job) = Spec::new("signal_arrives").start() else { return };
+#[track_caller]
+fn signals_arrive(manner: &str) {
+    let Some(mut job) = Spec::new("signal_arrives").arg(manner).start() else { return };
     let sent = AtomicI32::new(0);
     for _ in 0..3 {
         while_signals_arrive(&mut job, &sent, |job| {
             for _ in 0..3 {
                 job.checkpoint();
             }
+            // Takes what has come, and one of its own.
+            job.go("among signals");
         });
         let result = job.go("after checkpoints among signals");
-        assert_eq!(numbers_after(&result, "got"), [sent.load(Relaxed); 3], "{result}");
+        assert_eq!(numbers_after(&result, "got"), [sent.load(Relaxed); 6], "{result}");
     }
     let mut before = 0;
     while_signals_arrive(&mut job, &sent, |job| {
@@ -105,4 +112,14 @@ fn signals_arrive_in_checkpoints() {
         assert!(before <= count && count <= sent.load(Relaxed), "{before} to {}: {result}", sent.load(Relaxed));
     }
     job.end("at the end");
+}
+
+#[test]
+fn signals_arrive_in_checkpoints() {
+    signals_arrive("");
+}
+
+#[test]
+fn signals_arrive_in_checkpoints_of_a_thread() {
+    signals_arrive("itself");
 }

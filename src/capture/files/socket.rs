@@ -259,7 +259,9 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
 
 /// Whether a thread waits in connect(2) for a TCP connection.
 fn is_connecting(slot: &FdSlot) -> bool {
-    slot.flags & fs::O_NONBLOCK == 0 && tcp_info(slot.fd).first() == Some(&SYN_SENT)
+    slot.socket.protocol == socket::IPPROTO_TCP
+        && slot.flags & fs::O_NONBLOCK == 0
+        && tcp_info(slot.fd).first() == Some(&SYN_SENT)
 }
 
 fn tcp_state(
