@@ -127,29 +127,57 @@ pub fn lines(termios: &Termios, bytes: &[u8]) -> Option<(Termios, u8)> {
     Some((lines, end))
 }
 
+/// Writes to one end what waited in the other. More than fits would never be read, and so is an error. The kernel's queue
+/// takes pieces of this size without losing room, and so all that was in it; each may take five seconds to pass.
+pub fn write_all(fd: i32, bytes: &[u8], mut pause: impl FnMut()) -> Result<(), Errno> {
+    const PIECE: usize = 256;
+    let writable = || fs::poll_now(fd, fs::POLLOUT).is_ok_and(|got| got & fs::POLLOUT != 0);
+    for piece in bytes.chunks(PIECE) {
+        let mut waited = 0;
+        while !writable() {
+            if waited == PATIENCE_MS {
+                return Err(Errno::EAGAIN);
+            }
+            pause();
+            waited += 1;
+        }
+        fs::write_all(fd, piece)?;
+    }
+    Ok(())
+}
+
 /// Writes to the master what waited in a slave that reads lines; without settings for it, as one line. Exchanges zeros
-/// in `bytes` for the while.
-pub fn write_lines(master: i32, slave: i32, termios: &Termios, bytes: &mut [u8]) -> Result<(), Errno> {
+/// in `bytes` for the while. `pause` takes a millisecond.
+pub fn write_lines(
+    master: i32,
+    slave: i32,
+    termios: &Termios,
+    bytes: &mut [u8],
+    pause: impl FnMut(),
+) -> Result<(), Errno> {
     let exchange = |bytes: &mut [u8], from: u8, to: u8| {
         bytes.iter_mut().filter(|byte| **byte == from).for_each(|byte| *byte = to);
     };
-    let Some((settings, end)) = lines(termios, bytes) else { return fs::write_all(master, bytes) };
+    let Some((settings, end)) = lines(termios, bytes) else { return write_all(master, bytes, pause) };
     set_termios(slave, &settings)?;
     exchange(bytes, 0, end);
-    let result = fs::write_all(master, bytes);
+    let result = write_all(master, bytes, pause);
     exchange(bytes, end, 0);
     result
 }
+
+const PATIENCE_MS: u32 = 5_000;
 
 /// Waits, at most five seconds, until what was written to the other end has passed the kernel's queue. `pause` takes a
 /// millisecond.
 pub fn await_arrival(fd: i32, bytes: &[u8], in_lines: bool, mut pause: impl FnMut()) {
     const BUFFER: usize = 4095;
+    // What the terminal's own buffer holds is all that is counted; the rest waits before it as it did.
+    let held = bytes.get(..BUFFER).unwrap_or(bytes);
     // Of lines the complete ones are counted; what is behind them arrives in one piece with them.
-    let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    // What the terminal's own buffer holds is all that is counted.
-    let counted = if in_lines { complete } else { bytes.len() }.min(BUFFER);
-    for _ in 0..5_000 {
+    let complete = held.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let counted = if in_lines { complete } else { held.len() };
+    for _ in 0..PATIENCE_MS {
         let _ = fs::poll_now(fd, fs::POLLIN);
         if fs::bytes_to_read(fd).unwrap_or(0) >= counted {
             return;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 
-cycles! { pty_session }
+cycles! { pty_session, pty_long }
 
 /// A program with a session and a controlling terminal of its own, restarted by a command that leads its process group, as in
 /// a shell: signals to the command reach it.

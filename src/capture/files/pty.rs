@@ -152,12 +152,13 @@ fn take_and_return(
         return Ok(0);
     }
     let bytes = saver.buf.get_mut(..len).unwrap_or(&mut []);
+    let pause = || process::pause_ms(1);
     match lines {
-        Some(termios) => pty::write_lines(to, from, termios, bytes),
-        None => fs::write_all(to, bytes),
+        Some(termios) => pty::write_lines(to, from, termios, bytes, pause),
+        None => pty::write_all(to, bytes, pause),
     }
     .map_err(lost)?;
     // They pass through a queue of the kernel, and must arrive before the settings change.
-    pty::await_arrival(from, bytes, lines.is_some(), || process::pause_ms(1));
+    pty::await_arrival(from, bytes, lines.is_some(), pause);
     Ok(len)
 }

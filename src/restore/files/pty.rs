@@ -79,17 +79,17 @@ impl Files {
             // A slave that was opened and closed leaves a master that is told so.
             let own = pty::open_slave(master, raw::O_RDWR | raw::O_NOCTTY | raw::O_NONBLOCK | raw::O_CLOEXEC)?;
             pty::set_termios(own.0, &pty::plain(&state.termios))?;
+            let pause = || std::thread::sleep(std::time::Duration::from_millis(1));
             for item in &entry.data {
                 match item.data.what.get() {
-                    data_kind::PTY_OUTPUT => raw::write_all(own.0, &item.bytes)?,
+                    data_kind::PTY_OUTPUT => pty::write_all(own.0, &item.bytes, pause)?,
                     data_kind::PTY_INPUT => {
                         let in_lines = pty::has_lines(&state.termios);
                         if in_lines {
-                            pty::write_lines(master, own.0, &state.termios, &mut item.bytes.clone())?;
+                            pty::write_lines(master, own.0, &state.termios, &mut item.bytes.clone(), pause)?;
                         } else {
-                            raw::write_all(master, &item.bytes)?;
+                            pty::write_all(master, &item.bytes, pause)?;
                         }
-                        let pause = || std::thread::sleep(std::time::Duration::from_millis(1));
                         pty::await_arrival(own.0, &item.bytes, in_lines, pause);
                     }
                     _ => {}

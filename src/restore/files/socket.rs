@@ -97,7 +97,7 @@ pub(super) fn shown(name: &[u8]) -> String {
     }
 }
 
-fn option(entry: &FileEntry, level: u32, option: u32) -> Option<&[u8]> {
+pub(super) fn option(entry: &FileEntry, level: u32, option: u32) -> Option<&[u8]> {
     let number = (u64::from(level) << 32) | u64::from(option);
     let is = |item: &&crate::format::image::FileDataEntry| {
         item.data.what.get() == data_kind::SOCKET_OPTION && item.data.offset.get() == number
@@ -361,6 +361,10 @@ fn set_options(fd: RawFd, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) {
             continue;
         }
         let (level, option) = ((item.data.offset.get() >> 32) as u32, item.data.offset.get() as u32);
+        // When its messages are there: each that comes from now on would have a sender.
+        if (level, option) == (SOL_SOCKET, raw_socket::SO_PASSCRED) {
+            continue;
+        }
         let mut here = [0u8; 16];
         let value = match <[u8; 4]>::try_from(item.bytes.as_slice()) {
             Ok(number) if (level, option) == raw_socket::IPV6_MULTICAST_IF && number != [0; 4] => {

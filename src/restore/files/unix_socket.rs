@@ -2,12 +2,12 @@
 
 use super::Files;
 use super::message::{messages, send};
-use super::socket::{Owned, accept, bind, connect, listen, make, name_of, pair, peer_name_of, shown};
+use super::socket::{Owned, accept, bind, connect, listen, make, name_of, option, pair, peer_name_of, shown};
 use crate::format::files::{Socket, socket_end, socket_role};
 use crate::format::image::{FileEntry, Image};
 use crate::restore::check_files::socket_of;
 use crate::sys::fs as raw;
-use crate::sys::socket::{AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM};
+use crate::sys::socket::{self as raw_socket, AF_INET, AF_INET6, AF_UNIX, SO_PASSCRED, SOCK_DGRAM, SOL_SOCKET};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Error;
@@ -208,7 +208,20 @@ impl Files {
                 }
             }
             Ok(())
-        })
+        })?;
+        self.ask_for_senders(image, warn);
+        Ok(())
+    }
+
+    /// SO_PASSCRED, which a message has to be sent after to have a sender.
+    fn ask_for_senders(&self, image: &Image, warn: &mut dyn FnMut(String)) {
+        for (entry, fd) in image.files.iter().zip(&self.fds) {
+            if let Some(value) = option(entry, SOL_SOCKET, SO_PASSCRED) {
+                if let Err(errno) = raw_socket::set_option(*fd, SOL_SOCKET, SO_PASSCRED, value) {
+                    warn(format!("a socket (FILE {}) cannot ask for senders: {errno}", entry.file.id.get()));
+                }
+            }
+        }
     }
 
     /// Sends the messages that waited in a datagram socket, each from the socket that had sent it.
