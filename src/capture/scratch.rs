@@ -70,6 +70,8 @@ pub struct FdSlot {
     pub queued: u32,
     /// Inode of a UNIX socket's name.
     pub name_ino: u32,
+    /// How a UNIX socket was shut down: 1 for receiving, 2 for sending.
+    pub shutdown: u8,
 }
 
 /// An eventfd.

@@ -111,11 +111,11 @@ fn mode_of(image: &Image, entry: &VmaEntry) -> u32 {
 
 /// Decides for every mapping. `raise` moves an opened file to a descriptor that is not the
 /// program's and keeps it open. `open_nameless` are deleted files and memfds that the program has open, by device
-/// and inode at the checkpoint.
+/// and inode at the checkpoint, and whether they are sealed against writing.
 pub fn map_sources(
     image: &Image,
     source: &File,
-    open_nameless: HashMap<(u64, u64), RawFd>,
+    open_nameless: HashMap<(u64, u64), (RawFd, bool)>,
     raise: &mut dyn FnMut(RawFd) -> Result<RawFd, String>,
     warn: &mut dyn FnMut(String),
 ) -> Result<Vec<Mapped>, String> {
@@ -191,8 +191,9 @@ struct Sources<'a> {
     raise: &'a mut dyn FnMut(RawFd) -> Result<RawFd, String>,
     warn: &'a mut dyn FnMut(String),
     opened: HashMap<(Vec<u8>, bool), Result<Opened, String>>,
-    /// Deleted files and memfds that the program has open as well, by device and inode at the checkpoint.
-    open_nameless: HashMap<(u64, u64), RawFd>,
+    /// Deleted files and memfds that the program has open as well, by device and inode at the checkpoint, and whether
+    /// they are sealed against writing.
+    open_nameless: HashMap<(u64, u64), (RawFd, bool)>,
     /// All files without a name, on descriptors for the restorer.
     objects: HashMap<(u64, u64), RawFd>,
     /// How long each of them is.
@@ -214,6 +215,8 @@ impl Sources<'_> {
             vma_kind::FILE_PRIVATE => self.private_file(entry, runs)?,
             vma_kind::FILE_SHARED => self.shared_file(entry, runs)?,
             vma_kind::SEGMENT => (Source::Segment { continues: entry.vma.offset.get() != 0 }, Vec::new()),
+            // It is full already, and cannot be written to.
+            vma_kind::ANON_SHARED if self.is_sealed(entry) => (self.nameless_file(entry)?, Vec::new()),
             vma_kind::ANON_SHARED if is_nameless_file(entry) => (self.nameless_file(entry)?, all(runs)),
             vma_kind::ANON_SHARED => {
                 let continues = previous.is_some_and(|previous| continues_shared(previous, entry));
@@ -327,8 +330,14 @@ impl Sources<'_> {
         if let Some(fd) = self.objects.get(&key) {
             return Ok(Source::File { fd: *fd, shared: true });
         }
-        if let Some(fd) = self.open_nameless.get(&key) {
-            let fd = (self.raise)(*fd)?;
+        if let Some((fd, sealed)) = self.open_nameless.get(&key) {
+            let fd = if *sealed {
+                let opened = File::open(format!("/proc/self/fd/{fd}"));
+                let reader = opened.map_err(|error| format!("cannot open a sealed memfd again: {error}"))?;
+                (self.raise)(reader.as_raw_fd())?
+            } else {
+                (self.raise)(*fd)?
+            };
             self.objects.insert(key, fd);
             return Ok(Source::File { fd, shared: true });
         }
@@ -347,6 +356,11 @@ impl Sources<'_> {
         };
         self.objects.insert(key, fd);
         Ok(Source::File { fd, shared: true })
+    }
+
+    fn is_sealed(&self, entry: &VmaEntry) -> bool {
+        let key = (entry.vma.dev.get(), entry.vma.ino.get());
+        self.open_nameless.get(&key).is_some_and(|(_, sealed)| *sealed)
     }
 
     fn huge_memfd(&mut self, key: (u64, u64), size: u64, entry: &VmaEntry) -> Option<OwnedFd> {

@@ -34,6 +34,8 @@ pub struct Inputs<'a> {
     pub close: &'a [RawFd],
     /// Locks that the next close of such a file would drop.
     pub posix_locks: &'a [LateLock],
+    /// Of memfds, whose mappings could not be made with them.
+    pub seals: &'a [(RawFd, u32)],
     pub region: Region,
     pub info: &'a RestartInfo,
     pub task_size: u64,
@@ -87,6 +89,10 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
     steps.explain("cannot set the personality");
     steps.call(nr::PERSONALITY, &[inputs.image.task.personality.get()]);
     restore_mm(inputs, steps);
+    for (fd, seals) in inputs.seals {
+        steps.explain(&format!("cannot seal the memfd {fd}"));
+        steps.call(nr::FCNTL64, &[*fd as u32, raw::F_ADD_SEALS, *seals]);
+    }
     for fd in inputs.close {
         steps.attempt(nr::CLOSE, &[*fd as u32]);
     }

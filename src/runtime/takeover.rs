@@ -13,7 +13,7 @@ use crate::format::task::RestartInfo;
 use crate::restore::aio;
 use crate::restore::attributes;
 use crate::restore::check::{self, Host};
-use crate::restore::files::{Files, LateLock, raise_limit};
+use crate::restore::files::{Files, raise_limit};
 use crate::restore::memory::{self, Mapped};
 use crate::restore::steps::Steps;
 use crate::restore::{absent, ids, ipc, layout, plan, timers, vdso};
@@ -113,7 +113,7 @@ fn try_restart(path: &Path, start: &Start, unmounted: &mut Option<String>) -> Re
     let close = files.close_others(&image, lock_fd)?;
     files.watch_again(&image, &mut warn);
     let info = restart_info(&dir, &image, lock_fd, start)?;
-    go(&image, &host, start, prepared, &segments, image_fd, (&close, &files.posix_locks), &info)
+    go(&image, &host, start, prepared, &segments, image_fd, (&close, &files), &info)
 }
 
 /// Where the kernel looks for room is settled when a program is executed. A process that was started
@@ -453,7 +453,7 @@ fn go(
     prepared: Prepared,
     segments: &ipc::Segments,
     image_fd: i32,
-    (close, posix_locks): (&[i32], &[LateLock]),
+    (close, files): (&[i32], &Files),
     info: &RestartInfo,
 ) -> Result<std::convert::Infallible, String> {
     let Prepared { mapped, vdso, vdso_temporary, aio, mm_map_size } = prepared;
@@ -482,7 +482,8 @@ fn go(
         vdso_temporary: &vdso_temporary,
         image_fd,
         close,
-        posix_locks,
+        posix_locks: &files.posix_locks,
+        seals: &files.late_seals,
         region: plan::Region { start: 0, len: 0 },
         info,
         task_size: host.task_size,

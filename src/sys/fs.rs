@@ -391,6 +391,7 @@ pub fn set_owner(fd: i32, owner: [u32; 2]) -> Result<(), Errno> {
 }
 
 pub const F_SETLK64: u32 = 13;
+pub const F_ADD_SEALS: u32 = 1033;
 pub const F_OFD_GETLK: u32 = 36;
 pub const F_OFD_SETLK: u32 = 37;
 pub const F_SETLEASE: u32 = 1024;

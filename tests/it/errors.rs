@@ -471,7 +471,7 @@ fn file_is_gone() {
     let data = job.path("data");
     let kept = fs::read(&data).expect("data");
     fs::remove_file(&data).expect("remove");
-    refused_restart(&mut job, 125, &[text(&data)]);
+    refused_restart(&mut job, 125, &["fd ", text(&data)]);
     fs::write(&data, kept).expect("write");
     job.restart();
     job.end("after a restart");
@@ -485,7 +485,7 @@ fn file_is_shorter() {
     let data = job.path("data");
     let kept = fs::read(&data).expect("data");
     fs::write(&data, &kept[..100]).expect("write");
-    refused_restart(&mut job, 125, &[text(&data)]);
+    refused_restart(&mut job, 125, &["fd ", text(&data)]);
     fs::write(&data, kept).expect("write");
     job.restart();
     job.end("after a restart");

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 
 cycles! {
     sock_pair, sock_names, sock_unix, sock_full, sock_more, sock_rights,
-    sock_closed, sock_groups, sock_creds,
+    sock_closed, sock_groups, sock_creds, sock_half,
 }
 
 #[test]

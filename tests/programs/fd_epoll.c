@@ -1,5 +1,6 @@
 /*
- * epoll: targets with their masks and data, one-shot armed and fired, edge, nested, one whose number was closed while a
+ * epoll: targets with their masks and data, one-shot armed and fired, edge, nested, nested with an edge and with a shot
+ * that was fired, one whose number was closed while a
  * dup keeps the file, one whose number was given to another file, a descriptor shared by dup.
  */
 #include "harness.h"
@@ -56,8 +57,15 @@ int main(int argc, char **argv)
     close(moved);
     NEED(eventfd(0, EFD_NONBLOCK) == reused);
     int shared = dup(outer);
+    int edgy = epoll_create1(0), shot = epoll_create1(0), leaf = eventfd(0, EFD_NONBLOCK), spent = eventfd(0, EFD_NONBLOCK);
+    add(edgy, leaf, EPOLLIN, 8);
+    add(outer, edgy, EPOLLIN | EPOLLET, 9);
+    add(shot, spent, EPOLLIN | EPOLLET, 10);
+    add(outer, shot, EPOLLIN | EPOLLONESHOT, 11);
     fill(fired);
     NEED(wait_for(outer, 4) == EPOLLIN);
+    fill(spent);
+    NEED(wait_for(outer, 11) == EPOLLIN);
     ready();
     do {
         next_round();
@@ -84,6 +92,18 @@ int main(int argc, char **argv)
         EXPECT(wait_for(outer, 6) == EPOLLIN, "nested");
         EXPECT(wait_for(inner, 5) == EPOLLIN, "inner");
         drain(deep);
+        fill(leaf);
+        EXPECT(wait_for(outer, 9) == EPOLLIN, "nested edge");
+        EXPECT(wait_for(outer, 9) == 0, "nested edge, second time");
+        EXPECT(wait_for(edgy, 8) == EPOLLIN, "below the edge");
+        drain(leaf);
+        EXPECT(wait_for(edgy, 8) == 0, "below the edge, nothing there");
+        EXPECT(wait_for(outer, 11) == 0, "the nested shot fires again");
+        again = (struct epoll_event){.events = EPOLLIN | EPOLLONESHOT, .data.u64 = 11};
+        EXPECT(epoll_ctl(outer, EPOLL_CTL_MOD, shot, &again) == 0, "cannot arm the nested shot again");
+        drain(spent);
+        fill(spent);
+        EXPECT(wait_for(outer, 11) == EPOLLIN, "the nested shot, armed again");
         fill(kept);
         EXPECT(wait_for(outer, 7) == EPOLLIN, "file whose number was closed");
         drain(kept);

@@ -1,10 +1,22 @@
 /*
  * FIFOs: one with both ends here and bytes in flight, one of which only the reading side is open, one whose name is
- * gone, one open for reading and writing.
+ * gone, one open for reading and writing; without a name and open one way: a reader to whom bytes were left, and a writer
+ * whom nobody reads.
  */
 #include "harness.h"
 #include <poll.h>
 #include <signal.h>
+
+/* A FIFO without a name of which one way is open, after the other one was. */
+static int one_way(const char *name, int flags, const char *left)
+{
+    NEED(mkfifo(test_path(name), 0600) == 0);
+    int both = open(test_path(name), O_RDWR), fd = open(test_path(name), flags);
+    NEED(both >= 0 && fd >= 0 && write(both, left, strlen(left)) == (ssize_t)strlen(left));
+    close(both);
+    NEED(unlink(test_path(name)) == 0);
+    return fd;
+}
 
 int main(int argc, char **argv)
 {
@@ -21,6 +33,7 @@ int main(int argc, char **argv)
     int gone_in = open(test_path("deleted"), O_RDONLY | O_NONBLOCK), gone_out = open(test_path("deleted"), O_WRONLY);
     NEED(gone_in >= 0 && gone_out >= 0 && write(gone_out, "nameless", 8) == 8);
     NEED(unlink(test_path("deleted")) == 0);
+    int heir = one_way("heir", O_RDONLY | O_NONBLOCK, "legacy"), unread = one_way("unread", O_WRONLY, "lost");
     ready();
     do {
         next_round();
@@ -34,6 +47,11 @@ int main(int argc, char **argv)
         EXPECT(read(gone_in, got, sizeof got) == 8 && memcmp(got, "nameless", 8) == 0, "deleted");
         EXPECT(read(gone_in, got, 1) == -1 && errno == EAGAIN, "deleted: more, or an end");
         EXPECT(write(gone_out, "nameless", 8) == 8, "deleted");
+        EXPECT(read(heir, got, sizeof got) == 6 && memcmp(got, "legacy", 6) == 0, "left to a reader: errno %d", errno);
+        EXPECT(read(heir, got, 1) == 0, "its writer has not gone: errno %d", errno);
+        EXPECT(write(unread, "x", 1) == -1 && errno == EPIPE, "nobody reads: errno %d", errno);
+        close(heir);
+        NEED(one_way("heir", O_RDONLY | O_NONBLOCK, "legacy") == heir);
         struct stat stat;
         EXPECT(fstat(gone_in, &stat) == 0 && S_ISFIFO(stat.st_mode) && stat.st_nlink == 0, "links %d", (int)stat.st_nlink);
         EXPECT((stat.st_mode & 07777) == 0640, "mode %o", stat.st_mode);

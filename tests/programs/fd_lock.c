@@ -86,6 +86,8 @@ int main(int argc, char **argv)
 
     int lease = make("lease", O_RDONLY);
     NEED(fcntl(lease, F_SETLEASE, F_RDLCK) == 0);
+    int write_lease = make("write-lease", O_RDWR);
+    NEED(fcntl(write_lease, F_SETLEASE, F_WRLCK) == 0);
     /* an output that is cut back while it is locked */
     int output = make("output", O_RDWR | O_APPEND);
     NEED(lock(output, F_SETLK, F_WRLCK, 0, 0) == 0 && flock(output, LOCK_EX) == 0);
@@ -125,6 +127,7 @@ int main(int argc, char **argv)
         EXPECT(held_elsewhere(link, 0) == F_WRLCK, "%d", held_elsewhere(link, 0));
 
         EXPECT(fcntl(lease, F_GETLEASE) == F_RDLCK, "lease %d", fcntl(lease, F_GETLEASE));
+        EXPECT(fcntl(write_lease, F_GETLEASE) == F_WRLCK, "lease for writing %d", fcntl(write_lease, F_GETLEASE));
         EXPECT(held_elsewhere(test_path("output"), 0) == F_WRLCK, "output");
         EXPECT(flocked(test_path("output"), LOCK_SH), "output");
         EXPECT(lseek(output, 0, SEEK_END) == written, "output");

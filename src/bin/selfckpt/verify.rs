@@ -48,7 +48,7 @@ fn run(arguments: &Arguments) -> Outcome {
     problems.extend(directory_problem(&image));
     let own_proc = format!("/proc/{}", image.task.pid.get());
     let files = image.files.iter().filter(|entry| !Path::new(OsStr::from_bytes(&entry.path)).starts_with(&own_proc));
-    problems.extend(files.filter_map(file_problem));
+    problems.extend(files.filter_map(|entry| file_problem(&image, entry)));
     problems.extend(mapping_problems(&image));
     for problem in &problems {
         let sign = if problem.fatal { "" } else { "warning: " };
@@ -122,7 +122,10 @@ fn find_inode(path: &Path, inode: u64) -> Option<PathBuf> {
     entries.find(|entry| entry.ino() == inode).map(|entry| entry.path())
 }
 
-fn file_problem(entry: &FileEntry) -> Option<Problem> {
+fn file_problem(image: &Image, entry: &FileEntry) -> Option<Problem> {
+    let users = image.fds.iter().filter(|fd| fd.file == entry.file.id);
+    let fds = users.map(|fd| fd.fd.get().to_string()).collect::<Vec<_>>().join(", ");
+    let fds = if fds.is_empty() { "in a message that waits" } else { &fds };
     let file = &entry.file;
     let path = Path::new(OsStr::from_bytes(&entry.path));
     let kind = file.kind.get();
@@ -133,27 +136,31 @@ fn file_problem(entry: &FileEntry) -> Option<Problem> {
         Ok(meta) => meta,
         Err(error) => {
             return Some(match find_inode(path, file.ino.get()) {
-                Some(name) => warning(format!("open file {} is called {} by now", path.display(), name.display())),
-                None => fatal(format!("open file {}: {error}", path.display())),
+                Some(name) => warning(format!("fd {fds}: {} is called {} by now", path.display(), name.display())),
+                None => fatal(format!("fd {fds}: {}: {error}", path.display())),
             });
         }
     };
     match kind {
-        file_kind::DIRECTORY if !meta.is_dir() => Some(fatal(format!("{} is no directory any more", path.display()))),
-        file_kind::REGULAR if !meta.is_file() => Some(fatal(format!("{} is no regular file any more", path.display()))),
+        file_kind::DIRECTORY if !meta.is_dir() => {
+            Some(fatal(format!("fd {fds}: {} is no directory any more", path.display())))
+        }
+        file_kind::REGULAR if !meta.is_file() => {
+            Some(fatal(format!("fd {fds}: {} is no regular file any more", path.display())))
+        }
         file_kind::REGULAR => {
             let size = file.size.get();
             let same_time =
                 meta.mtime() as u64 == file.mtime.get() && meta.mtime_nsec() as u32 == file.mtime_nsec.get();
             if meta.len() < size {
                 Some(fatal(format!(
-                    "open file {} has {} bytes, {size} at the checkpoint; what is missing cannot be made up",
+                    "fd {fds}: {} has {} bytes, {size} at the checkpoint; what is missing cannot be made up",
                     path.display(),
                     meta.len()
                 )))
             } else if file.flags.get() & O_ACCMODE == 0 && !(same_time && meta.len() == size) {
                 // A file open for writing has often grown since; a restart cuts it back.
-                Some(warning(format!("open file {} has changed since the checkpoint", path.display())))
+                Some(warning(format!("fd {fds}: {} has changed since the checkpoint", path.display())))
             } else {
                 None
             }

@@ -84,6 +84,7 @@ pub fn find_ends(fds: &mut [FdSlot], order: &mut [u32], buf: &mut [u8]) -> usize
                 slot.backlog = found.backlog;
                 slot.queued = found.queued;
                 slot.name_ino = found.name_ino;
+                slot.shutdown = found.shutdown;
                 at += 1;
             }
         });
@@ -305,6 +306,8 @@ fn tcp_state(
     }
     if matches!(tcp_state, CLOSE_WAIT | LAST_ACK | CLOSING | TIME_WAIT | CLOSED) {
         state.ended |= socket_end::RECEIVED;
+    } else if polled & POLLRDHUP != 0 {
+        state.ended |= socket_end::DEAF;
     }
     if state.role == socket_role::LOST {
         // A pending error is the program's: it can be seen here, but not read without taking it away.

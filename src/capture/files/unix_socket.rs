@@ -22,6 +22,8 @@ pub struct Found {
     /// Of a listening socket.
     pub backlog: u32,
     pub queued: u32,
+    /// How it was shut down: 1 for receiving, 2 for sending.
+    pub shutdown: u8,
 }
 
 /// Every UNIX socket of the network namespace.
@@ -33,6 +35,7 @@ fn read_message(message: &[u8]) -> Found {
     const VFS: usize = 1;
     const PEER: usize = 2;
     const RQLEN: usize = 4;
+    const SHUTDOWN: usize = 6;
     const LISTEN: u8 = 10;
     // After the header, unix_diag_msg: family, type, state, pad, inode, cookie; then attributes.
     let mut found = Found { ino: word(message, 20).into(), ..Found::default() };
@@ -41,6 +44,7 @@ fn read_message(message: &[u8]) -> Found {
         let size = half(attributes, 0).clamp(4, attributes.len());
         match half(attributes, 2) {
             VFS => found.name_ino = word(attributes, 4),
+            SHUTDOWN => found.shutdown = word(attributes, 4) as u8,
             PEER => found.peer = word(attributes, 4).into(),
             RQLEN if message.get(18) == Some(&LISTEN) => {
                 found.queued = word(attributes, 4);
@@ -79,6 +83,14 @@ pub fn state(
         note_queue(saver, fd, slot.queued);
         return Ok(state);
     }
+    // Of datagram sockets only the socket itself knows; of others the peer knows, too.
+    let by_itself = kind == SOCK_DGRAM;
+    if by_itself && slot.shutdown & 1 != 0 {
+        state.ended |= socket_end::DEAF;
+    }
+    if by_itself && slot.shutdown & 2 != 0 {
+        state.ended |= socket_end::SENT;
+    }
     let connected = peer_name.len != 0;
     state.role = match (peer, target) {
         _ if !connected => return Ok(state),
@@ -98,14 +110,14 @@ pub fn state(
         }
         _ => socket_role::LOST,
     };
-    if polled & POLLRDHUP != 0 {
+    if !by_itself && polled & POLLRDHUP != 0 {
         state.ended |= socket_end::RECEIVED;
     }
     if state.role == socket_role::LOST && polled & fs::POLLERR != 0 {
         state.ended |= socket_end::RESET;
     }
     let peer_told = |other: &FdSlot| fs::poll_now(other.fd, POLLRDHUP).is_ok_and(|got| got & POLLRDHUP != 0);
-    if peer.is_some_and(peer_told) {
+    if !by_itself && peer.is_some_and(peer_told) {
         state.ended |= socket_end::SENT;
     }
     if state.role == socket_role::LOST && leads_outside(slot, subject.table) {

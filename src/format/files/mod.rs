@@ -378,6 +378,8 @@ pub mod socket_end {
     pub const RESET: u32 = 4;
     /// Its name leads to it no more.
     pub const NAME_GONE: u32 = 8;
+    /// It has been shut down for receiving, without its peer having ended.
+    pub const DEAF: u32 = 16;
 }
 
 /// A lock on a file.

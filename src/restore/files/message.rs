@@ -125,6 +125,12 @@ pub(super) fn fill(
     Ok(())
 }
 
+/// Ends one way, or both, of a socket. One that is shut down already is as it should be.
+pub(super) fn shut_down(fd: RawFd, how: libc::c_int) {
+    // SAFETY: takes numbers.
+    unsafe { libc::shutdown(fd, how) };
+}
+
 /// The same in a pair, whose other end has sent it and may have ended then.
 pub(super) fn fill_and_end(
     from: RawFd,
@@ -134,8 +140,7 @@ pub(super) fn fill_and_end(
 ) -> Result<(), String> {
     fill(from, entry, files, warn)?;
     if socket_of(sender).is_some_and(|socket| socket.ended.get() & socket_end::SENT != 0) {
-        // SAFETY: takes numbers. One that is shut down already is as it should be.
-        unsafe { libc::shutdown(from, libc::SHUT_WR) };
+        shut_down(from, libc::SHUT_WR);
     }
     Ok(())
 }

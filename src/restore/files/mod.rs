@@ -126,6 +126,8 @@ pub struct Files {
     /// Locks that are taken last.
     pub posix_locks: Vec<LateLock>,
     leases: Vec<LateLock>,
+    /// Seals of memfds that come after their mappings.
+    pub late_seals: Vec<(RawFd, u32)>,
     /// Names by inode, of directories in which a file was looked for.
     names: HashMap<Vec<u8>, HashMap<u64, Vec<u8>>>,
     /// POSIX message queues, by device and inode at the checkpoint.
@@ -165,6 +167,7 @@ impl Files {
             nameless: HashMap::new(),
             posix_locks: Vec::new(),
             leases: Vec::new(),
+            late_seals: Vec::new(),
             names: HashMap::new(),
             queues: HashMap::new(),
             made: HashMap::new(),
@@ -205,12 +208,6 @@ impl Files {
         files.finish_sockets(image, warn)?;
         files.take_control(image, warn);
         Ok(files)
-    }
-
-    /// Deleted files and memfds that were made again, by device and inode at the checkpoint: mappings of them show
-    /// the same file.
-    pub fn nameless_files(&self) -> HashMap<(u64, u64), RawFd> {
-        self.nameless.iter().map(|(key, (fd, ..))| (*key, *fd)).collect()
     }
 
     fn open_one(

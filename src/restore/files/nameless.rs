@@ -7,6 +7,7 @@ use crate::format::ReadAt;
 use crate::format::files::{data_kind, file_kind};
 use crate::restore::huge;
 use crate::sys::{Errno, fs as raw};
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 
 /// O_TMPFILE without its O_DIRECTORY: such a file may still be given a name.
@@ -117,16 +118,30 @@ impl Files {
 
     /// Modes and seals, when every description is open and mappings have what they need.
     pub fn finish_nameless(&mut self) {
-        const F_ADD_SEALS: u32 = 1033;
         for (_, (fd, mode, seals)) in std::mem::take(&mut self.nameless) {
             let _ = raw::fchmod(fd, mode);
+            // The program may go on to write by a mapping of before.
+            if seals & F_SEAL_FUTURE_WRITE != 0 && seals & F_SEAL_WRITE == 0 {
+                self.keep.insert(fd);
+                self.late_seals.push((fd, seals as u32));
+                continue;
+            }
             if seals != 0 {
-                let _ = raw::fcntl(fd, F_ADD_SEALS, seals as usize);
+                let _ = raw::fcntl(fd, raw::F_ADD_SEALS, seals as usize);
             }
             raw::close(fd);
         }
     }
+
+    /// Deleted files and memfds that were made again, by device and inode at the checkpoint, and whether nobody will be able
+    /// to write to them: mappings of them show the same file.
+    pub fn nameless_files(&self) -> HashMap<(u64, u64), (RawFd, bool)> {
+        self.nameless.iter().map(|(key, (fd, _, seals))| (*key, (*fd, seals & F_SEAL_WRITE != 0))).collect()
+    }
 }
+
+const F_SEAL_WRITE: u64 = 8;
+const F_SEAL_FUTURE_WRITE: u64 = 16;
 
 const O_EXCL: u32 = 0o200;
 

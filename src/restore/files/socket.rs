@@ -2,7 +2,7 @@
 //! with what waited in them; a connection to elsewhere comes back as one that its peer has reset.
 #![allow(unsafe_code)] // socket(2) and its relatives.
 
-use super::message::{fill, fill_and_end, has_rights};
+use super::message::{fill, fill_and_end, has_rights, shut_down};
 use super::multicast::{interface_here, join_groups};
 use super::{Files, Subject};
 use crate::format::files::{Socket, data_kind, socket_end, socket_role};
@@ -239,12 +239,10 @@ impl Files {
         let gone = accept(listener.0)?;
         fill(gone.0, entry, &[], warn)?;
         if socket.ended.get() & socket_end::SENT != 0 {
-            // SAFETY: takes numbers.
-            unsafe { libc::shutdown(kept.0, libc::SHUT_WR) };
+            shut_down(kept.0, libc::SHUT_WR);
         }
         if socket.ended.get() & socket_end::RECEIVED != 0 {
-            // SAFETY: takes numbers.
-            unsafe { libc::shutdown(gone.0, libc::SHUT_WR) };
+            shut_down(gone.0, libc::SHUT_WR);
         }
         if socket.ended.get() & socket_end::RESET != 0 {
             // Closing without lingering sends a reset.

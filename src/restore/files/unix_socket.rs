@@ -1,7 +1,7 @@
 //! [NORMAL] UNIX sockets with names, and messages that wait in datagram sockets.
 
 use super::Files;
-use super::message::{messages, send};
+use super::message::{messages, send, shut_down};
 use super::socket::{Owned, accept, bind, connect, listen, make, name_of, option, pair, peer_name_of, shown};
 use crate::format::files::{Socket, socket_end, socket_role};
 use crate::format::image::{FileEntry, Image};
@@ -209,6 +209,15 @@ impl Files {
             }
             Ok(())
         })?;
+        for (id, socket) in &sockets {
+            let (fd, ended) = (self.fds[*id as usize], socket.ended.get());
+            if ended & socket_end::DEAF != 0 {
+                shut_down(fd, libc::SHUT_RD);
+            }
+            if ended & socket_end::SENT != 0 && socket.kind.get() == SOCK_DGRAM {
+                shut_down(fd, libc::SHUT_WR);
+            }
+        }
         self.ask_for_senders(image, warn);
         Ok(())
     }
