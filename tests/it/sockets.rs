@@ -138,8 +138,9 @@ fn closed_with_bytes_on_the_way() {
 fn groups_by_name() {
     // A network of the program's own, in which "groups" comes after so many other interfaces.
     let network = |before: u32| {
-        let others: String =
+        let others: Vec<_> =
             (0..before).map(|i| format!("ip link add other{i} type veth peer name peer{i}; ")).collect();
+        let others = others.concat();
         format!(
             "set -e; ip link set lo up; {others} ip link add groups type veth peer name pair; \
              ip link set groups addrgenmode none; ip address add 10.77.0.1/24 dev groups; \

@@ -162,8 +162,11 @@ fn error(errno: Errno) -> std::io::Error {
     std::io::Error::from_raw_os_error(errno.0)
 }
 
+/// Writes bytes at an offset.
+type WriteAt<'a> = &'a mut dyn FnMut(&[u8], u64) -> Result<(), Errno>;
+
 /// Writes the data that the image has.
-fn fill(subject: &Subject<'_>, write: &mut dyn FnMut(&[u8], u64) -> Result<(), Errno>) -> std::io::Result<()> {
+fn fill(subject: &Subject<'_>, write: WriteAt<'_>) -> std::io::Result<()> {
     let mut buf = Vec::new();
     for item in subject.object_data() {
         if item.data.what.get() != data_kind::CONTENTS {
