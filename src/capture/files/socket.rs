@@ -14,6 +14,7 @@ use crate::sys::abi::{S_IFCHR, S_IFSOCK};
 use crate::sys::socket::{
     self, AF_INET, AF_INET6, AF_UNIX, Address, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
 };
+use crate::sys::text::{Bytes, text};
 use crate::sys::{Errno, fs};
 use zerocopy::little_endian::U32;
 
@@ -197,8 +198,24 @@ pub fn classify(subject: &mut Subject<'_>) -> Option<u32> {
             | (AF_INET | AF_INET6, SOCK_DGRAM, socket::IPPROTO_UDP)
             | (AF_UNIX, SOCK_STREAM | SOCK_DGRAM | SOCK_SEQPACKET, _)
     );
+    if !known {
+        // For the notice.
+        let family = FAMILIES.iter().find(|(number, _)| *number == domain).map_or("family", |(_, name)| name);
+        let path = *subject.path;
+        *subject.path = text!("{}, {family} ({domain}), type {kind}, protocol {protocol}", Bytes(path.as_bytes()));
+    }
     known.then_some(file_kind::SOCKET)
 }
+
+/// Those of sockets that are not saved.
+const FAMILIES: [(u32, &str); 6] = [
+    (AF_INET, "AF_INET"),
+    (AF_INET6, "AF_INET6"),
+    (socket::AF_NETLINK, "AF_NETLINK"),
+    (17, "AF_PACKET"),
+    (38, "AF_ALG"),
+    (40, "AF_VSOCK"),
+];
 
 /// What a socket is to the others.
 pub(super) struct State {
