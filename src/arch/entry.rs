@@ -106,6 +106,18 @@ global_asm!(
     ".hidden selfckpt_resumed_call",
     ".type selfckpt_resume, @function",
     "selfckpt_resume:",
+    // A thread that is cancelled here unwinds on into the program: stack pointer, instruction and registers come from
+    // the `Resume` (DW_CFA_def_cfa_expression, DW_CFA_expression of DW_OP_breg4).
+    ".cfi_startproc",
+    ".cfi_signal_frame",
+    ".cfi_escape 0x0f, 5, 0x74, {return_at}, 0x06, 0x23, 4",
+    ".cfi_escape 0x10, 8, 2, 0x74, {ip}",
+    ".cfi_escape 0x10, 3, 2, 0x74, {saved}",
+    ".cfi_escape 0x10, 1, 2, 0x74, {saved} + 4",
+    ".cfi_escape 0x10, 2, 2, 0x74, {saved} + 8",
+    ".cfi_escape 0x10, 6, 2, 0x74, {saved} + 12",
+    ".cfi_escape 0x10, 7, 2, 0x74, {saved} + 16",
+    ".cfi_escape 0x10, 5, 2, 0x74, {saved} + 20",
     "mov eax, {clock_gettime64}",
     "mov ebx, [esp + {clock}]",
     "lea ecx, [esp + {start}]",
@@ -169,6 +181,7 @@ global_asm!(
     "mov ebp, [esp + {saved} + 20]",
     "mov esp, [esp + {return_at}]",
     "ret",
+    ".cfi_endproc",
     ".size selfckpt_resume, . - selfckpt_resume",
     // (top, function, argument): calls function(argument) on the stack that ends at `top`.
     ".globl selfckpt_call_on_stack",

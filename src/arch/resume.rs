@@ -173,6 +173,8 @@ pub struct Resume {
     /// For poll: descriptor, events.
     pub pollfd: [u32; 2],
 }
+/// What the unwinder is told of these in `selfckpt_resume` has one byte for the place.
+const _: () = assert!(offset_of!(Resume, saved) + 20 < 64 && offset_of!(Resume, return_at) < 64);
 const _: () = assert!(Resume::IN_FRAME + size_of::<Resume>() <= super::frame::UCONTEXT);
 
 /// How a limit is given to the call.

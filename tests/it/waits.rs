@@ -409,6 +409,12 @@ fn connections_that_are_being_made() {
     waits_until_told("wait_connect", "accept");
 }
 
+/// The unwinder finds its way from a wait that goes on into the program.
+#[test]
+fn cancelled_in_a_wait_that_goes_on() {
+    waits_until_told("wait_cancel", "cancel");
+}
+
 /// A moment on the clock of a boot, where the restart goes on with another clock.
 #[test]
 fn moments_without_a_namespace() {
