@@ -7,9 +7,9 @@
 use super::Stream;
 use super::failure::{Failure, fail, refuse};
 use super::notices::{Notices, notice};
-use super::vmas::{VmaSlot, is_segment as is_segment_name};
+use super::vmas::VmaSlot;
 use crate::format::ipc::{Ipc, Semaphore, flag, what};
-use crate::format::memory::{vma_flag, vma_kind};
+use crate::format::memory::{is_segment as is_segment_name, vma_flag, vma_kind};
 use crate::format::{kind, notice::code};
 use crate::sys::ipc::{self, Listed, SEM_NOWAIT, SEM_UNDO, Sembuf, Table};
 use crate::sys::lines::Lines;

@@ -5,9 +5,9 @@ use super::failure::{Failure, refuse, unreadable};
 use super::files::{DELETED, Path, find_link};
 use super::notices::{Notices, notice};
 use super::select_pages::populate;
-use crate::format::memory::{Mm, Vma, vma_flag, vma_kind};
+use crate::format::memory::{Mm, Vma, is_nameless_file, is_segment, vma_flag, vma_kind};
 use crate::format::{kind, notice::code};
-use crate::sys::abi::{S_IFMT, S_IFREG, makedev};
+use crate::sys::abi::{S_IFMT, S_IFREG, Statx, makedev};
 use crate::sys::lines::{Cursor, Lines, parse_dec, parse_hex};
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, process};
@@ -183,11 +183,12 @@ impl<'a> VmaTable<'a> {
             if shared {
                 self.find_semaphore(&mut slot);
             }
-            // The file was looked at for the mapping before.
+            // The file was looked at for the mapping before. Of one without a name each mapping tells what it shows.
             let same_file = |last: &VmaSlot| {
                 slot.name_len != 0
                     && (last.name, last.name_len, last.ino, last.dev) == (slot.name, slot.name_len, slot.ino, slot.dev)
-                    && shared == matches!(last.kind, vma_kind::FILE_SHARED | vma_kind::ANON_SHARED)
+                    && last.kind != vma_kind::ANON_SHARED
+                    && shared == (last.kind == vma_kind::FILE_SHARED)
             };
             if let Some(last) = last.filter(same_file) {
                 slot.kind = last.kind;
@@ -323,8 +324,10 @@ fn classify_one(slot: &mut VmaSlot, shared: bool, names: &[u8]) {
 fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8]) {
     let mut path: Text<4100> = Text::from_bytes(name);
     let found = path.as_path().ok_or(Errno::ENAMETOOLONG).and_then(fs::stat);
+    // Some file systems show another number in maps. One that has lost its name is told from one that is called so.
+    let is_it = |stat: &Statx| !name.ends_with(DELETED) || stat.ino == slot.ino;
     match found {
-        Ok(stat) if u32::from(stat.mode) & S_IFMT == S_IFREG => {
+        Ok(stat) if u32::from(stat.mode) & S_IFMT == S_IFREG && is_it(&stat) => {
             slot.kind = if shared { vma_kind::FILE_SHARED } else { vma_kind::FILE_PRIVATE };
             slot.file_size = stat.size;
             slot.mtime = stat.mtime.sec as u64;
@@ -336,7 +339,7 @@ fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8]) {
         _ if !shared => slot.kind = vma_kind::FILE_GONE,
         _ => {
             slot.kind = vma_kind::ANON_SHARED;
-            if !is_segment(name) && name != SHARED_ANONYMOUS {
+            if is_nameless_file(name) {
                 // Looking for the end would take huge pages, of which there may be no more.
                 let huge = slot.flags & vma_flag::HUGETLB != 0;
                 let end = if huge { slot.end } else { readable_end(slot) };
@@ -346,16 +349,8 @@ fn classify_file(slot: &mut VmaSlot, shared: bool, name: &[u8]) {
     }
 }
 
-/// Whether a mapping bears the name of System V shared memory; `capture::ipc` looks at it.
-pub fn is_segment(name: &[u8]) -> bool {
-    name.starts_with(b"/SYSV")
-}
-
 /// The results of a context of kernel AIO, whose number is the mapping's address.
 const AIO_RING: &[u8] = b"/[aio] (deleted)";
-
-/// Shared anonymous memory is a deleted file of the kernel's own.
-const SHARED_ANONYMOUS: &[u8] = b"/dev/zero (deleted)";
 
 /// Where the file behind a mapping without a path ends: beyond it lies SIGBUS. Found by halving, so that the holes
 /// of the file stay holes.

@@ -208,3 +208,16 @@ pub struct PageRun {
     pub reserved: U32,
 }
 const _: () = assert!(size_of::<PageRun>() == 16);
+
+/// Shared anonymous memory is a deleted file of the kernel's own, as its name shows.
+pub const SHARED_ANONYMOUS: &[u8] = b"/dev/zero (deleted)";
+
+/// Whether a mapping bears the name of System V shared memory.
+pub fn is_segment(name: &[u8]) -> bool {
+    name.starts_with(b"/SYSV")
+}
+
+/// Whether shared memory was a file that had a name: a memfd or a deleted file, not memory of the kernel's own making.
+pub fn is_nameless_file(name: &[u8]) -> bool {
+    name.starts_with(b"/") && name != SHARED_ANONYMOUS && !is_segment(name)
+}

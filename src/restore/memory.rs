@@ -9,7 +9,7 @@
 
 use super::huge;
 use crate::format::image::{Image, VmaEntry};
-use crate::format::memory::{vma_flag, vma_kind};
+use crate::format::memory::{is_nameless_file, vma_flag, vma_kind};
 use crate::format::reader::StoredRun;
 use crate::format::{PAGE, ReadAt};
 use crate::sys::fs::OwnedFd;
@@ -217,7 +217,7 @@ impl Sources<'_> {
             vma_kind::SEGMENT => (Source::Segment { continues: entry.vma.offset.get() != 0 }, Vec::new()),
             // It is full already, and cannot be written to.
             vma_kind::ANON_SHARED if self.is_sealed(entry) => (self.nameless_file(entry)?, Vec::new()),
-            vma_kind::ANON_SHARED if is_nameless_file(entry) => (self.nameless_file(entry)?, all(runs)),
+            vma_kind::ANON_SHARED if is_nameless_file(&entry.name) => (self.nameless_file(entry)?, all(runs)),
             vma_kind::ANON_SHARED => {
                 let continues = previous.is_some_and(|previous| continues_shared(previous, entry));
                 (Source::SharedAnonymous { continues }, all(runs))
@@ -305,11 +305,6 @@ impl Sources<'_> {
         }
         Ok((Source::File { fd, shared: true }, reads))
     }
-}
-
-/// Whether shared memory was a file that had a name: a memfd or a deleted file, not memory of the kernel's own making.
-fn is_nameless_file(entry: &VmaEntry) -> bool {
-    entry.vma.file_size.get() != 0
 }
 
 /// The farthest end that a mapping shows of each file without a name.

@@ -6,7 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 cycles! {
     pty_pair,
     fd_offset, fd_output_cut, fd_dir, fd_devices, fd_unsaved, cwd_umask,
-    fd_pipe, fd_fifo, fd_event, fd_epoll, fd_deleted, fd_owner, fd_lock, fd_large, fd_seals, fd_places, fd_many, fd_inotify, fd_watches,
+    fd_pipe, fd_fifo, fd_event, fd_epoll, fd_deleted, fd_corners,
+    fd_owner, fd_lock, fd_large, fd_seals, fd_places, fd_many, fd_inotify, fd_watches,
 }
 
 /// A line in, an answer out.

@@ -64,6 +64,7 @@ fn cycles_as_nobody() {
         "stack_grow",
         "fd_offset",
         "fd_dir",
+        "fd_corners",
         "signal_pending",
         "signal_nested",
         "rseq",

@@ -5,7 +5,7 @@
 use super::{Saver, Subject, Table};
 use crate::capture::failure::{Failure, fail, refuse};
 use crate::capture::notices::notice;
-use crate::capture::scratch::Eventfd;
+use crate::capture::scratch::{Eventfd, FdSlot};
 use crate::format::files::{EpollTarget, InotifyWatch, Timerfd, data_kind, file_kind};
 use crate::format::notice::code;
 use crate::sys::abi::{S_IFDIR, S_IFMT, S_IFREG, Statx, makedev};
@@ -79,11 +79,13 @@ fn save_targets(
     let path: Text<40> = text!("/proc/thread-self/fdinfo/{fd}\0");
     let info = fs::OwnedFd(fs::open(path.as_bytes(), fs::O_RDONLY | fs::O_CLOEXEC, 0).map_err(failed)?);
     let mut lines = Lines::new(info.0, buf);
+    let mut at = 0;
     while let Some(line) = lines.next_line().map_err(failed)? {
+        at += 1;
         if kind == file_kind::INOTIFY {
             save_watch(saver, subject, line)?;
         } else {
-            save_epoll_target(saver, subject, line)?;
+            save_epoll_target(saver, subject, line, at)?;
         }
     }
     if kind == file_kind::INOTIFY && fs::bytes_to_read(fd).is_ok_and(|bytes| bytes != 0) {
@@ -159,8 +161,13 @@ fn save_timerfd(saver: &mut Saver<'_, '_, '_>, fd: i32, file: u32, text: &[u8]) 
     saver.data(file, data_kind::TIMERFD, 0, state.as_bytes())
 }
 
-/// `tfd: 5 events: 19 data: 5 pos:0 ino:61 sdev:e` for each target of an epoll.
-fn save_epoll_target(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, line: &[u8]) -> Result<(), Failure> {
+/// `tfd: 5 events: 19 data: 5 pos:0 ino:61 sdev:e` for each target of an epoll, in line `at` of what is told of it.
+fn save_epoll_target(
+    saver: &mut Saver<'_, '_, '_>,
+    subject: &Subject<'_>,
+    line: &[u8],
+    at: usize,
+) -> Result<(), Failure> {
     let (fd, table) = (subject.slot.fd, subject.table);
     let Some(rest) = line.strip_prefix(b"tfd:") else { return Ok(()) };
     let mut cursor = Cursor(rest);
@@ -178,7 +185,7 @@ fn save_epoll_target(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, line:
         Some((number, events, data, ino, device(dev)))
     };
     let (number, events, data, ino, dev) = target().ok_or_else(|| unknown(fd))?;
-    let Some(found) = find_target(table, fd, number, dev, ino) else {
+    let Some(found) = find_target(table, fd, number, at, [dev, ino]) else {
         notice!(
             saver.notices,
             code::STATE_NOT_SAVED,
@@ -249,25 +256,45 @@ fn save_watch(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, line: &[u8])
     saver.data(subject.slot.file, data_kind::INOTIFY_WATCH, 0, bytes.as_bytes())
 }
 
-/// The FILE that an epoll watches under a number: what has that number now, or what else is the same file.
-fn find_target(table: Table<'_>, epoll: i32, number: i32, dev: u64, ino: u64) -> Option<u32> {
-    let now = table.by_fd(number).filter(|slot| is_target(slot.fd, epoll, number, 0));
-    if let Some(slot) = now {
-        return Some(slot.file);
-    }
-    // The number may stand for several files, one after the other.
-    const SAME_NUMBER: u32 = 4;
-    let mut candidates = table.of_object(dev, ino).filter(|slot| slot.first);
-    let found = candidates.find(|slot| (0..SAME_NUMBER).any(|nth| is_target(slot.fd, epoll, number, nth)));
+/// FILE number of a target. A number may stand for several files, one after the other, of which event objects have no
+/// inodes of their own; the kernel knows them in the order of its lines.
+fn find_target(table: Table<'_>, epoll: i32, number: i32, at: usize, [dev, ino]: [u64; 2]) -> Option<u32> {
+    let nth = if is_one(epoll, number) { 0 } else { before(epoll, number, at).ok()? };
+    let is_it = |slot: &&FdSlot| is_target(slot.fd, epoll, number, nth);
+    let now = table.by_fd(number).filter(is_it);
+    let found = now.or_else(|| table.of_object(dev, ino).filter(|slot| slot.first).find(is_it));
     found.map(|slot| slot.file)
+}
+
+/// How many targets with this number are told of in the lines before `at`.
+fn before(epoll: i32, number: i32, at: usize) -> Result<u32, Errno> {
+    let path: Text<40> = text!("/proc/thread-self/fdinfo/{epoll}\0");
+    let info = fs::OwnedFd(fs::open(path.as_bytes(), fs::O_RDONLY | fs::O_CLOEXEC, 0)?);
+    let mut buf = [0; 512];
+    let mut lines = Lines::new(info.0, &mut buf);
+    let mut count = 0;
+    for _ in 1..at {
+        let Some(line) = lines.next_line()? else { break };
+        let same = |rest| parse_dec(Cursor(rest).word()) == Some(number as u64);
+        count += u32::from(line.strip_prefix(b"tfd:").is_some_and(same));
+    }
+    Ok(count)
 }
 
 /// Whether `fd` is the `nth` file that `epoll` watches under `number`.
 fn is_target(fd: i32, epoll: i32, number: i32, nth: u32) -> bool {
+    compare_target(fd, epoll, number, nth) == Ok(0)
+}
+
+/// Whether `epoll` watches one file under `number`.
+fn is_one(epoll: i32, number: i32) -> bool {
+    compare_target(epoll, epoll, number, 1).is_err()
+}
+
+fn compare_target(fd: i32, epoll: i32, number: i32, nth: u32) -> Result<usize, Errno> {
     const KCMP_EPOLL_TFD: u32 = 7;
     let this = process::gettid();
     let slot = [epoll as u32, number as u32, nth];
     // SAFETY: the kernel reads `slot`, which has the layout of struct kcmp_epoll_slot.
-    let order = unsafe { call!(nr::KCMP, this, this, KCMP_EPOLL_TFD, fd, slot.as_ptr()) };
-    order == Ok(0)
+    unsafe { call!(nr::KCMP, this, this, KCMP_EPOLL_TFD, fd, slot.as_ptr()) }
 }

@@ -264,7 +264,7 @@ pub fn capture_files(
     let dirs = ProcDirs::open()?;
     let (links, info) = (dirs.links.0, dirs.info.0);
     let program = Program { pid: process::getpid(), info, writer_links: links, writer_info: info };
-    let any = in_flight::are_any(fds, info);
+    let any = in_flight::are_any(fds, info) || fds.iter().any(regular::is_opened_to_look);
     let groups = multicast::Groups::new(core::mem::take(&mut tables.groups));
     let mut saver = Saver { stream, notices, refuse_sockets, in_flight: false, groups, buf: large_buf };
     if any {
@@ -351,7 +351,7 @@ fn list_fds(fds: &mut [FdSlot], own: &[i32], buf: &mut [u8]) -> Result<usize, Fa
 fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> Result<(), Failure> {
     let mut written = 0;
     let mut names = names::Names::new(table.program.writer_links);
-    let mut copy = None;
+    let mut copies = [None, None];
     for slot in table.slots.iter().filter(|slot| slot.first) {
         let fd = slot.fd;
         let mut path = Path::new();
@@ -384,7 +384,7 @@ fn write_files(saver: &mut Saver<'_, '_, '_>, table: Table<'_>, files: u32) -> R
             path_len: U32::new(subject.path.len() as u32),
         };
         saver.stream.record(crate::format::kind::FILE, 0, &file, &[subject.path.as_bytes()])?;
-        save(saver, &subject, kind, &mut copy)?;
+        save(saver, &subject, kind, &mut copies)?;
         lock::save(saver, &subject, kind)?;
         owner::save(saver, &subject, kind)?;
         written += 1;
@@ -404,18 +404,18 @@ fn classify(subject: &mut Subject<'_>) -> u32 {
         .unwrap_or(file_kind::CLOSED_PEER)
 }
 
-/// Writes what does not fit into FILE. `copy` is for what waits in pipes.
+/// Writes what does not fit into FILE. `copies` are for what waits in pipes.
 fn save(
     saver: &mut Saver<'_, '_, '_>,
     subject: &Subject<'_>,
     kind: u32,
-    copy: &mut Option<pipe::CopyPipe>,
+    copies: &mut [Option<pipe::CopyPipe>; 2],
 ) -> Result<(), Failure> {
     match kind {
         file_kind::STREAM => {
             pipe::note_stream(saver, subject);
             if subject.file_type() == S_IFIFO {
-                pipe::save(saver, subject, kind, copy)?;
+                pipe::save(saver, subject, kind, copies)?;
             }
         }
         file_kind::REGULAR => regular::save_born(saver, subject)?,
@@ -423,7 +423,7 @@ fn save(
         file_kind::EVENTFD | file_kind::TIMERFD | file_kind::SIGNALFD | file_kind::EPOLL | file_kind::INOTIFY => {
             event::save(saver, subject, kind)?;
         }
-        file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind, copy)?,
+        file_kind::PIPE | file_kind::FIFO | file_kind::FIFO_DELETED => pipe::save(saver, subject, kind, copies)?,
         file_kind::SOCKET => socket::save(saver, subject)?,
         file_kind::PTY_MASTER => pty::save(saver, subject)?,
         file_kind::QUEUE => mqueue::save(saver, subject)?,

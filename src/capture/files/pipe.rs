@@ -46,10 +46,16 @@ fn leads_outside(slot: &FdSlot, table: Table<'_>) -> bool {
     let here = |end: fn(&FdSlot) -> bool| table.of_object(slot.dev, slot.ino).any(end);
     let told = |events| fs::poll_now(slot.fd, 0).is_ok_and(|got| got & events != 0);
     match (here(reads), here(writes)) {
-        (true, false) => !told(fs::POLLHUP),
+        (true, false) => !told(fs::POLLHUP) && !never_had_writer(slot.fd),
         (false, true) => !told(fs::POLLERR),
         _ => false,
     }
+}
+
+/// A FIFO that was only opened to be read is told of no end. To copy nothing succeeds where there is no writer, and is to be
+/// tried again where there is one.
+fn never_had_writer(fd: i32) -> bool {
+    fs::bytes_to_read(fd) == Ok(0) && fs::pipe(fs::O_CLOEXEC).is_ok_and(|(_, write)| fs::tee(fd, write.0, 1) == Ok(0))
 }
 
 /// A pipe to another process on a number that a shell pipeline does not use.
@@ -67,12 +73,12 @@ pub fn note_stream(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) {
     }
 }
 
-/// `copy` is empty, and stays so.
+/// `copies` are empty, and stay so.
 pub fn save(
     saver: &mut Saver<'_, '_, '_>,
     subject: &Subject<'_>,
     kind: u32,
-    copy: &mut Option<CopyPipe>,
+    copies: &mut [Option<CopyPipe>; 2],
 ) -> Result<(), Failure> {
     let slot = subject.slot;
     let (fd, file) = (slot.fd, slot.file);
@@ -85,19 +91,32 @@ pub fn save(
     let size =
         fs::fcntl(fd, fs::F_GETPIPE_SZ, 0).map_err(|errno| fail!(errno, "cannot read the size of pipe fd {fd}"))?;
     saver.data(file, data_kind::PIPE_SIZE, size as u64, &[])?;
-    if !reads(slot) {
+    if !reads(slot) && (kind == file_kind::STREAM || leads_outside(slot, subject.table)) {
         return Ok(());
     }
-    if kind == file_kind::FIFO && fs::poll_now(fd, 0).is_ok_and(|got| got & fs::POLLHUP != 0) {
+    if reads(slot) && kind == file_kind::FIFO && fs::poll_now(fd, 0).is_ok_and(|got| got & fs::POLLHUP != 0) {
         saver.data(file, data_kind::FIFO_HUNG_UP, 0, &[])?;
     }
     let waiting = fs::bytes_to_read(fd).map_err(|errno| fail!(errno, "cannot look into pipe fd {fd}"))?;
     if waiting == 0 {
         return Ok(());
     }
+    let path: Text<40> = text!("/proc/thread-self/fd/{fd}\0");
+    // Nobody reads it, but who opens a FIFO to read finds what waits.
+    let opened = if reads(slot) {
+        None
+    } else {
+        let end = fs::open_exactly(path.as_bytes(), fs::O_RDONLY | fs::O_NONBLOCK | fs::O_CLOEXEC);
+        Some(fs::OwnedFd(end.map_err(|errno| fail!(errno, "cannot look into pipe fd {fd}"))?))
+    };
+    let from = opened.as_ref().map_or(fd, |end| end.0);
     let packets = subject.table.of_object(slot.dev, slot.ino).any(|end| writes(end) && end.flags & fs::O_DIRECT != 0);
-    match CopyPipe::fill(copy, fd, size, waiting) {
-        Ok(from) => write_bytes(saver, file, from, waiting, packets, None),
+    let [copy, probe] = copies;
+    match CopyPipe::fill(copy, from, size, waiting) {
+        Ok(whole) => match CopyPipe::fill(probe, from, size, waiting) {
+            Ok(probe) => write_parts(saver, file, whole, probe, waiting),
+            Err(_) => write_bytes(saver, file, whole, waiting, packets, None),
+        },
         // The other end may be in use right now.
         Err(errno) if kind == file_kind::STREAM || kind == file_kind::FIFO && leads_outside(slot, subject.table) => {
             notice!(
@@ -110,13 +129,12 @@ pub fn save(
             Ok(())
         }
         Err(_) => {
-            let path: Text<40> = text!("/proc/thread-self/fd/{fd}\0");
             let failed = |errno| fail!(errno, "cannot save what waits in pipe fd {fd}");
             let back = fs::open_exactly(path.as_bytes(), fs::O_WRONLY | fs::O_NONBLOCK | fs::O_CLOEXEC);
             let back = fs::OwnedFd(back.map_err(failed)?);
             let direct = if packets { fs::O_DIRECT } else { 0 };
             fs::fcntl(back.0, fs::F_SETFL, (fs::O_NONBLOCK | direct) as usize).map_err(failed)?;
-            write_bytes(saver, file, fd, waiting, packets, Some(back.0))
+            write_bytes(saver, file, from, waiting, packets, Some(back.0))
         }
     }
 }
@@ -145,6 +163,31 @@ impl CopyPipe {
         }
         Ok(copy.insert(filled).read.0)
     }
+}
+
+/// Reads `waiting` bytes from `from` into the image, packets as such: reading a byte of one takes all of it away, which is
+/// tried with `probe`, another copy. Flags of the ends do not tell: they may have changed, and writers may be gone.
+fn write_parts(saver: &mut Saver<'_, '_, '_>, file: u32, from: i32, probe: i32, waiting: usize) -> Result<(), Failure> {
+    let lost = |errno: Errno| fail!(errno, "cannot copy what waits in a pipe");
+    let mut done = 0;
+    while done < waiting {
+        fs::read(probe, &mut [0]).map_err(lost)?;
+        let rest = fs::bytes_to_read(probe).map_err(lost)?;
+        let packet = waiting - done - rest > 1;
+        let n = fs::read(from, saver.buf).map_err(lost)?;
+        if n == 0 {
+            return Err(lost(Errno::EIO));
+        }
+        let kind = if packet || n == 1 { data_kind::PIPE_PACKET } else { data_kind::PIPE_BYTES };
+        saver.data_in_buf(file, kind, done as u64, n)?;
+        done += n;
+        let mut behind = rest.saturating_sub(waiting - done);
+        while behind > 0 {
+            let len = saver.buf.len().min(behind);
+            behind -= fs::read(probe, saver.buf.get_mut(..len).unwrap_or(&mut [])).map_err(lost)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads `waiting` bytes from `from` into the image, and puts them into `back` as well.

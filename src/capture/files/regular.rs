@@ -6,7 +6,7 @@ use crate::capture::scratch::FdSlot;
 use crate::format::PAGE;
 use crate::format::files::{data_kind, file_kind};
 use crate::format::notice::code;
-use crate::sys::abi::{S_IFDIR, S_IFREG};
+use crate::sys::abi::{S_IFDIR, S_IFMT, S_IFREG};
 use crate::sys::text::Bytes;
 use crate::sys::{Errno, Text, fs, text::text};
 
@@ -97,7 +97,7 @@ pub fn save_contents(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind:
         }
     }
     let failed = |errno| fail!(errno, "cannot read the deleted file {} of fd {fd}", Bytes(subject.path.as_bytes()));
-    // The program's own descriptor, if one can read: closing another one would drop its locks.
+    // The program's own descriptor, if one can read; see is_opened_to_look.
     let own = same.find(|other| other.flags & (fs::O_PATH | fs::O_ACCMODE) & !fs::O_RDWR == 0);
     let (opened, from, pos);
     match own {
@@ -117,6 +117,12 @@ pub fn save_contents(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>, kind:
 /// Of a memfd: whether it has huge pages.
 fn is_huge(slot: &FdSlot) -> bool {
     u64::from(slot.blksize) > PAGE
+}
+
+/// Whether its contents may have to be read by another description, which then has to be closed by somebody else than the
+/// program: that would drop the program's POSIX locks on the file.
+pub fn is_opened_to_look(slot: &FdSlot) -> bool {
+    slot.mode & S_IFMT == S_IFREG && slot.nlink == 0 && slot.flags & (fs::O_PATH | fs::O_ACCMODE) == fs::O_WRONLY
 }
 
 fn copy_data(

@@ -324,7 +324,7 @@ impl Files {
             }
         }
         self.connect_epolls(image, warn)?;
-        owner::set_owners(image, warn);
+        owner::set_owners(image, &self.fds, warn);
         self.take_leases(warn);
         Ok(())
     }

@@ -10,8 +10,8 @@ use crate::sys::{Errno, fs as raw};
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 
-/// O_TMPFILE without its O_DIRECTORY: such a file may still be given a name.
-const TMPFILE: u32 = 0o20_000_000;
+/// O_TMPFILE without its O_DIRECTORY: such a file may still be given a name, or have got one.
+pub(super) const TMPFILE: u32 = 0o20_000_000;
 
 impl Files {
     #[allow(clippy::map_entry)] // The entry would borrow the map while the object is made.
@@ -46,7 +46,13 @@ impl Files {
         let (made, _, _) = self.nameless[&key];
         let flags = file.flags.get() & REOPEN & !raw::O_DIRECTORY & !raw::O_NOFOLLOW;
         let failed = |errno: Errno| format!("fd {}: cannot open {} again: {errno}", subject.fds(), subject.path());
-        let fd = self.opened(format!("/proc/self/fd/{made}\0").as_bytes(), flags).map_err(failed)?;
+        let fd = match self.made.remove(&file.id.get()) {
+            Some(fd) => {
+                raw::fcntl(fd, raw::F_SETFL, flags as usize).map_err(failed)?;
+                fd
+            }
+            None => self.opened(format!("/proc/self/fd/{made}\0").as_bytes(), flags).map_err(failed)?,
+        };
         if flags & raw::O_PATH == 0 {
             raw::seek_to(fd, file.pos.get(), 0).map_err(failed)?;
         }
@@ -89,17 +95,23 @@ impl Files {
         }
     }
 
-    fn deleted(&self, subject: &Subject<'_>) -> Result<RawFd, String> {
-        let file = &subject.entry.file;
-        if file.flags.get() & TMPFILE != 0 {
+    fn deleted(&mut self, subject: &Subject<'_>) -> Result<RawFd, String> {
+        let maker = subject.object().find(|entry| entry.file.flags.get() & TMPFILE != 0).map(|entry| &entry.file);
+        if let Some(maker) = maker {
             let path = &subject.entry.path;
             let slash = path.iter().rposition(|&b| b == b'/').unwrap_or(0);
             let mut dir = path[..slash.max(1)].to_vec();
             dir.push(0);
-            let flags = TMPFILE | raw::O_DIRECTORY | raw::O_RDWR | raw::O_CLOEXEC;
-            if let Ok(fd) = raw::open(&dir, flags, 0o600) {
+            // Only this description has the flag, which the next checkpoint tells such a file by. The offset is not yet
+            // for appending.
+            let flags = TMPFILE | raw::O_DIRECTORY | raw::O_CLOEXEC | maker.flags.get() & REOPEN & !raw::O_APPEND;
+            if let Ok(fd) = raw::open_exactly(&dir, flags) {
                 let low = raw::OwnedFd(fd);
-                return self.above(low.0);
+                let _ = raw::fchmod(low.0, 0o600);
+                let high = self.above(low.0)?;
+                self.made.insert(maker.id.get(), high);
+                let failed = |errno| format!("fd {}: cannot open {} again: {errno}", subject.fds(), subject.path());
+                return self.opened(format!("/proc/self/fd/{high}\0").as_bytes(), raw::O_RDWR).map_err(failed);
             }
         }
         let make = &mut |path: &[u8]| raw::open(path, raw::O_RDWR | raw::O_CREAT | O_EXCL | raw::O_CLOEXEC, 0o600);

@@ -17,8 +17,13 @@ fn owner_of(entry: &FileEntry) -> Option<(Owner, u64)> {
 
 /// Sets owners and signals, then O_ASYNC, by the program's own numbers: the signal names the number by which
 /// O_ASYNC was set.
-pub(super) fn set_owners(image: &Image, warn: &mut dyn FnMut(String)) {
-    let files = || lowest_descriptors(image).map(|(file, fd)| (&image.files[file], fd as RawFd));
+/// `fds` has those of descriptors that only come with messages.
+pub(super) fn set_owners(image: &Image, fds: &[RawFd], warn: &mut dyn FnMut(String)) {
+    let lowest: HashMap<usize, u32> = lowest_descriptors(image).collect();
+    let files = || {
+        let own = |file| lowest.get(&file).map_or_else(|| fds[file], |&fd| fd as RawFd);
+        image.files.iter().enumerate().map(move |(file, entry)| (entry, own(file)))
+    };
     for (entry, fd) in files() {
         let Some((owner, signal)) = owner_of(entry) else { continue };
         let own = process::getpid();

@@ -70,7 +70,10 @@ impl Files {
         }
         let flags = file.flags.get() & (raw::O_ACCMODE | raw::O_LARGEFILE | END_FLAGS);
         match self.opened(&subject.path_nul(), flags & !raw::O_DIRECT | raw::O_NONBLOCK) {
-            Ok(fd) => set_flags(fd, flags).map(|()| fd),
+            Ok(fd) => {
+                set_capacity(subject, fd, warn);
+                set_flags(fd, flags).map(|()| fd)
+            }
             Err(Errno(6)) => {
                 warn(format!("fd {}: nobody reads the FIFO {path} any more", subject.fds()));
                 self.closed_peer(subject, warn)
@@ -130,18 +133,21 @@ impl Files {
         write: RawFd,
         warn: &mut dyn FnMut(String),
     ) -> Result<(), String> {
-        let data = subject.object_data();
-        let size = data.iter().find(|item| item.data.what.get() == data_kind::PIPE_SIZE);
-        if let Some(size) = size.map(|item| item.data.offset.get() as usize) {
-            let here = raw::fcntl(write, raw::F_GETPIPE_SZ, 0).unwrap_or(0);
-            let set = if here == size { Ok(size) } else { raw::fcntl(write, raw::F_SETPIPE_SZ, size) };
-            if let Err(errno) = set {
-                warn(format!("fd {}: the pipe holds {here} bytes instead of {size}: {errno}", subject.fds()));
-            }
-        }
-        write_data(write, &data).map_err(|errno| {
+        set_capacity(subject, write, warn);
+        write_data(write, &subject.object_data()).map_err(|errno| {
             format!("fd {}: cannot put back what was in the pipe {}: {errno}", subject.fds(), subject.path())
         })
+    }
+}
+
+fn set_capacity(subject: &Subject<'_>, end: RawFd, warn: &mut dyn FnMut(String)) {
+    let data = subject.object_data();
+    let size = data.iter().find(|item| item.data.what.get() == data_kind::PIPE_SIZE);
+    let Some(size) = size.map(|item| item.data.offset.get() as usize) else { return };
+    let here = raw::fcntl(end, raw::F_GETPIPE_SZ, 0).unwrap_or(0);
+    let set = if here == size { Ok(size) } else { raw::fcntl(end, raw::F_SETPIPE_SZ, size) };
+    if let Err(errno) = set {
+        warn(format!("fd {}: the pipe holds {here} bytes instead of {size}: {errno}", subject.fds()));
     }
 }
 

@@ -1,6 +1,7 @@
 //! [NORMAL] Regular files and directories: opened again by path.
 
-use super::{Cut, Files, Subject};
+use super::nameless::TMPFILE;
+use super::{Cut, Files, Subject, duplicate};
 use crate::format::files::data_kind;
 use crate::format::image::FileEntry;
 use crate::sys::abi::{S_IFMT, S_IFREG, Statx};
@@ -52,13 +53,26 @@ impl Files {
     pub(super) fn reopen(&self, subject: &Subject<'_>) -> Result<RawFd, String> {
         let mut path = subject.entry.path.clone();
         path.push(0);
-        let flags = subject.entry.file.flags.get() & REOPEN;
+        let made_nameless = subject.entry.file.flags.get() & TMPFILE != 0;
+        let flags = subject.entry.file.flags.get() & if made_nameless { REOPEN & !raw::O_DIRECTORY } else { REOPEN };
         let opened = match self.opened(&path, flags) {
             // It has grown beyond 2 GiB since it was opened without O_LARGEFILE.
             Err(Errno::EOVERFLOW) => self.opened(&path, flags | raw::O_LARGEFILE),
+            Err(Errno::ENOENT) => self.open_info(&path, flags),
             opened => opened,
         };
         opened.map_err(|errno| format!("fd {}: cannot open {}: {errno}", subject.fds(), subject.path()))
+    }
+
+    /// What /proc tells of a descriptor that is not in place yet. Another one has its number until then, or until all that
+    /// is not the program's is closed.
+    fn open_info(&self, path: &[u8], flags: u32) -> Result<RawFd, Errno> {
+        let own = format!("/proc/{}/fdinfo/", std::process::id());
+        let number = path.strip_prefix(own.as_bytes()).and_then(|rest| std::str::from_utf8(rest).ok());
+        let number = number.and_then(|text| text.trim_end_matches('\0').parse::<RawFd>().ok()).ok_or(Errno::ENOENT)?;
+        let any = raw::OwnedFd(raw::open(b"/dev/null\0", raw::O_PATH | raw::O_CLOEXEC, 0)?);
+        duplicate(any.0, number)?;
+        self.opened(path, flags)
     }
 
     pub(super) fn regular(&mut self, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) -> Result<RawFd, String> {
@@ -166,6 +180,9 @@ impl Files {
         let subject = &Subject { entry, ..*subject };
         let fd = self.reopen(subject)?;
         if entry.file.flags.get() & raw::O_PATH == 0 && entry.file.pos.get() != 0 {
+            // ext4 takes a position before the first read for the beginning: a program that goes back there would not
+            // see what comes before it.
+            let _ = raw::getdents(fd, &mut [0; 1024]);
             raw::seek_to(fd, entry.file.pos.get(), 0).map_err(|errno| {
                 format!("fd {}: cannot set the read position of {}: {errno}", subject.fds(), subject.path())
             })?;

@@ -272,9 +272,11 @@ fn bind_when_free(fd: RawFd, name: &[u8], warn: &mut dyn FnMut(String)) -> Resul
     }
 }
 
-/// Whether nothing but closed connections in TIME_WAIT has the port of `name`.
+/// Whether closed connections in TIME_WAIT have the port of `name`, and nobody listens on it. Those that a restart has
+/// made there are in nobody's way.
 fn only_waits(name: &[u8]) -> bool {
     const TIME_WAIT: &str = "06";
+    const LISTEN: &str = "0A";
     let port = name.get(2..4).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]));
     let mut waits = false;
     for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
@@ -284,10 +286,10 @@ fn only_waits(name: &[u8]) -> bool {
             let (Some(local), Some(_), Some(state)) = (words.next(), words.next(), words.next()) else { continue };
             let Some((_, has)) = local.rsplit_once(':') else { continue };
             if u16::from_str_radix(has, 16) == Ok(port) {
-                if state != TIME_WAIT {
+                if state == LISTEN {
                     return false;
                 }
-                waits = true;
+                waits |= state == TIME_WAIT;
             }
         }
     }
@@ -326,7 +328,7 @@ fn single(socket: &Socket, entry: &FileEntry, warn: &mut dyn FnMut(String)) -> R
 fn connect_tcp(client: &Socket, server: &Socket, warn: &mut dyn FnMut(String)) -> Result<[Owned; 2], String> {
     let listener = make(server)?;
     let _ = raw_socket::set_number(listener.0, SOL_SOCKET, SO_REUSEADDR, 1);
-    bind(listener.0, name_of(server)).and_then(|()| listen(listener.0, 1))?;
+    bind_when_free(listener.0, name_of(server), warn).and_then(|()| listen(listener.0, 1))?;
     let from = make(client)?;
     let _ = raw_socket::set_number(from.0, SOL_SOCKET, SO_REUSEADDR, 1);
     if let Err(why) = bind(from.0, name_of(client)) {
