@@ -29,8 +29,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     NEED(pipe(plain) == 0 && pipe2(packet, O_DIRECT | O_CLOEXEC) == 0 && pipe(full) == 0 && pipe(eof) == 0);
     NEED(pipe(broken_pipe) == 0);
-    int empty[2];
-    NEED(pipe2(empty, O_NONBLOCK) == 0);
+    int empty[2], byte[2];
+    NEED(pipe2(empty, O_NONBLOCK) == 0 && pipe(byte) == 0 && write(byte[1], "1", 1) == 1);
     NEED(write(plain[1], "one", 3) == 3);
     NEED(fcntl(plain[0], F_SETPIPE_SZ, 16384) == 16384);
     set_nonblock(plain[0], 1);
@@ -71,6 +71,11 @@ int main(int argc, char **argv)
         set_nonblock(shared, 1);
         EXPECT(fcntl(plain[1], F_GETFL) & O_NONBLOCK, "dup is no longer the same description");
         set_nonblock(plain[1], 0);
+
+        /* no packet: what follows is read with it */
+        NEED(write(byte[1], "23", 2) == 2);
+        EXPECT((n = read(byte[0], got, 9)) == 3 && memcmp(got, "123", 3) == 0, "%d bytes of 3 are read", n);
+        NEED(write(byte[1], "1", 1) == 1);
 
         EXPECT(waiting(plain[0]) == 3, "%d bytes wait", waiting(plain[0]));
         EXPECT(read(both, got, 2) == 2 && memcmp(got, "on", 2) == 0, "both");

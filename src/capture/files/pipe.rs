@@ -114,7 +114,7 @@ pub fn save(
     let [copy, probe] = copies;
     match CopyPipe::fill(copy, from, size, waiting) {
         Ok(whole) => match CopyPipe::fill(probe, from, size, waiting) {
-            Ok(probe) => write_parts(saver, file, whole, probe, waiting),
+            Ok(probe) => write_parts(saver, file, [whole, probe], waiting, packets),
             Err(_) => write_bytes(saver, file, whole, waiting, packets, None),
         },
         // The other end may be in use right now.
@@ -165,9 +165,17 @@ impl CopyPipe {
     }
 }
 
-/// Reads `waiting` bytes from `from` into the image, packets as such: reading a byte of one takes all of it away, which is
-/// tried with `probe`, another copy. Flags of the ends do not tell: they may have changed, and writers may be gone.
-fn write_parts(saver: &mut Saver<'_, '_, '_>, file: u32, from: i32, probe: i32, waiting: usize) -> Result<(), Failure> {
+/// Reads `waiting` bytes from the first of two copies into the image, packets as such: reading a byte of one takes all of it
+/// away, which is tried with the other copy. Flags of the ends do not tell: they may have changed, and writers may be gone.
+/// Of bytes that are none, all that wait are read at once. Only where a single byte waits nothing else tells than `packets`,
+/// whether a writer makes packets now.
+fn write_parts(
+    saver: &mut Saver<'_, '_, '_>,
+    file: u32,
+    [from, probe]: [i32; 2],
+    waiting: usize,
+    packets: bool,
+) -> Result<(), Failure> {
     let lost = |errno: Errno| fail!(errno, "cannot copy what waits in a pipe");
     let mut done = 0;
     while done < waiting {
@@ -178,7 +186,8 @@ fn write_parts(saver: &mut Saver<'_, '_, '_>, file: u32, from: i32, probe: i32, 
         if n == 0 {
             return Err(lost(Errno::EIO));
         }
-        let kind = if packet || n == 1 { data_kind::PIPE_PACKET } else { data_kind::PIPE_BYTES };
+        let kind =
+            if packet || n == 1 && (waiting > 1 || packets) { data_kind::PIPE_PACKET } else { data_kind::PIPE_BYTES };
         saver.data_in_buf(file, kind, done as u64, n)?;
         done += n;
         let mut behind = rest.saturating_sub(waiting - done);
