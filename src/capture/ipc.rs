@@ -92,11 +92,14 @@ pub fn classify_segments(
     Ok(())
 }
 
-/// The fork that writes the image must not have segments attached: that would be seen.
+/// The fork that writes the image must not have segments attached, nor files without a name mapped: that would be seen, and
+/// keep the program from sealing a memfd.
 pub fn keep_from_fork(vmas: &[VmaSlot], keep: bool) {
     const MADV_DONTFORK: u32 = 10;
     const MADV_DOFORK: u32 = 11;
-    let changed = |vma: &&VmaSlot| vma.kind == vma_kind::SEGMENT && vma.flags & vma_flag::MADV_DONTFORK == 0;
+    let nameless = |vma: &VmaSlot| vma.kind == vma_kind::ANON_SHARED && vma.file_size != 0;
+    let changed =
+        |vma: &&VmaSlot| (vma.kind == vma_kind::SEGMENT || nameless(vma)) && vma.flags & vma_flag::MADV_DONTFORK == 0;
     for vma in vmas.iter().filter(changed) {
         let advice = if keep { MADV_DONTFORK } else { MADV_DOFORK };
         // SAFETY: says whether a fork gets the mapping; changes no memory. In the fork there is none, which is an error.

@@ -1,7 +1,7 @@
 /*
  * Memory that changes all the time while the image is written: a sweep over 48 MB that never stops. Whenever the image
  * was taken, the sweep had come to one place: before it all words are newer by one than behind it. Also: the program
- * has no child that it could wait for, and no descriptor of it is held open by anybody else.
+ * has no child that it could wait for, and no descriptor and no mapping of a memfd is held by anybody else.
  */
 #include "harness.h"
 #include <signal.h>
@@ -12,7 +12,9 @@
 
 static volatile uint32_t *words, *shared;
 static volatile uint32_t turn = 1, at;
-static unsigned children, late;
+static unsigned children, late, busy;
+static int memfd = -1;
+static void *mapped;
 static volatile sig_atomic_t signals;
 
 static void on_signal(int sig)
@@ -43,6 +45,17 @@ static void sweep(void)
     if (read(fds[0], &c, 1) != 0)
         late++;
     close(fds[0]);
+    /* a memfd that nobody has mapped to write can be sealed, at once */
+    if (memfd >= 0) {
+        NEED(munmap(mapped, 4096) == 0);
+        if (fcntl(memfd, F_ADD_SEALS, F_SEAL_WRITE) != 0)
+            busy++;
+        close(memfd);
+    }
+    memfd = memfd_create("sealed", MFD_ALLOW_SEALING);
+    NEED(memfd >= 0 && ftruncate(memfd, 4096) == 0);
+    mapped = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+    NEED(mapped != MAP_FAILED);
 }
 
 static void check(volatile uint32_t *memory, unsigned count, unsigned scale)
@@ -77,6 +90,7 @@ int main(int argc, char **argv)
         check(shared, WORDS / 1024, 1024);
         EXPECT(children == 0, "a child could be waited for %u times", children);
         EXPECT(late == 0, "a pipe did not end with its writing end %u times", late);
+        EXPECT(busy == 0, "a memfd was still mapped by somebody %u times", busy);
         EXPECT(signals == 0, "SIGCHLD %d times", (int)signals);
     } while (report());
     return finish();
