@@ -29,12 +29,25 @@ fn spec(name: &str) -> Spec {
     .without_library()
 }
 
+/// What a program waits for in each round, from tests that take checkpoints meanwhile.
+fn word(name: &str) -> Option<&'static str> {
+    match name {
+        "wait_cancel" => Some("cancel"),
+        "wait_connect" => Some("accept"),
+        "wait_cpu" => Some("burn"),
+        _ => None,
+    }
+}
+
 /// A program that has forked itself away is known by the pid in its ready file.
 fn start(name: &str, spec: Spec) -> Option<Job> {
     let mut job = spec.start()?;
     if name == "daemon" {
         let pid = job.read_pid("ready");
         job.follow(pid);
+    }
+    if let Some(word) = word(name) {
+        (1..=3).for_each(|round| job.publish(&format!("{word}.{round}"), ""));
     }
     Some(job)
 }

@@ -30,11 +30,11 @@ int main(int argc, char **argv)
         EXPECT(size_of(output) == size, "%lld bytes instead of %lld", size_of(output), size);
         EXPECT(lseek64(output, 0, SEEK_CUR) == size, "offset %lld", (long long)lseek64(output, 0, SEEK_CUR));
         EXPECT(lseek64(reader, 0, SEEK_CUR) == FAR + round, "the reader's offset %lld", (long long)lseek64(reader, 0, SEEK_CUR));
-        EXPECT(read(reader, got, 1) == 1 && got[0] == "begin1234567"[round], "read '%c'", got[0]);
+        EXPECT(read(reader, got, 1) == 1 && got[0] == "begin1234567"[round], "read %#x", got[0]);
         char digit = (char)('0' + 2 * round - 1), next = (char)(digit + 1);
         EXPECT(write(second, &digit, 1) == 1 && write(output, &next, 1) == 1, "append: errno %d", errno);
         EXPECT(size_of(output) == size + 2, "%lld bytes after two more", size_of(output));
-        EXPECT(pread64(reader, got, 2, size) == 2 && got[0] == digit && got[1] == next, "appended elsewhere: %.2s", got);
+        EXPECT(pread64(reader, got, 2, size) == 2 && got[0] == digit && got[1] == next, "appended elsewhere: %#x, %#x", got[0], got[1]);
         size += 2;
         struct stat64 stat;
         EXPECT(fstat64(output, &stat) == 0 && stat.st_blocks < 1000, "%lld blocks", (long long)stat.st_blocks);
