@@ -65,6 +65,8 @@ pub struct FdSlot {
     /// Number of a socket's own end and of its peer's; 0: none.
     pub end: u64,
     pub peer_end: u64,
+    /// Of a UNIX socket: the kernel has told who its peer is.
+    pub is_diagnosed: bool,
     /// Of a listening UNIX socket: its backlog, and how many wait to be accepted.
     pub backlog: u32,
     pub queued: u32,

@@ -1,6 +1,6 @@
 /*
  * UNIX sockets with names: listening ones in the file system and abstract, a connection that was accepted, one that waits
- * to be; packets and datagrams with their bounds and senders.
+ * to be; packets and datagrams with their bounds and senders; a datagram socket whose other end is closed.
  */
 #include "harness.h"
 #include <stddef.h>
@@ -89,6 +89,10 @@ int main(int argc, char **argv)
     int directed = connect_to(SOCK_DGRAM, &receiver_name, receiver_len);
     int first = 1;
     do {
+        int widow[2];
+        NEED(socketpair(AF_UNIX, SOCK_DGRAM, 0, widow) == 0);
+        send_text(widow[1], "last words");
+        close(widow[1]);
         send_text(client, "to server");
         send_text(server, "to client");
         send_text(client2, "to server 2");
@@ -115,6 +119,10 @@ int main(int argc, char **argv)
         expect(datagrams[0], "datagram 1", "a");
         expect(datagrams[0], "datagram 2", "bc");
         expect_nothing(datagrams[0], "datagrams");
+        expect(widow[0], "from a closed socket", "last words");
+        expect_nothing(widow[0], "a closed socket");
+        EXPECT(send(widow[0], "x", 1, MSG_NOSIGNAL) == -1 && errno == ECONNREFUSED, "to a closed socket: errno %d", errno);
+        close(widow[0]);
         expect(receiver, "from a name", "named");
         EXPECT(name_len == sender_len && same_bytes(&got_name, &sender_name, sender_len), "sender '%s'", got_name.sun_path);
         expect(receiver, "directed", "directed");

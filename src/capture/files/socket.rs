@@ -81,6 +81,7 @@ pub fn find_ends(fds: &mut [FdSlot], order: &mut [u32], buf: &mut [u8]) -> usize
                 if slot.end != found.ino {
                     break;
                 }
+                slot.is_diagnosed = true;
                 slot.peer_end = found.peer;
                 slot.backlog = found.backlog;
                 slot.queued = found.queued;

@@ -60,8 +60,10 @@ fn read_message(message: &[u8]) -> Found {
 /// Whether its other end is open in another process only.
 pub fn leads_outside(slot: &FdSlot, table: Table<'_>) -> bool {
     let hung_up = || fs::poll_now(slot.fd, 0).is_ok_and(|got| got & fs::POLLHUP != 0);
-    // One that nobody has accepted has no inode.
-    table.of_end(slot.peer_end).is_none() && socket::peer(slot.fd).is_ok() && !hung_up()
+    // A datagram socket is told of no end, but one that is closed has no inode. Nor has the end of a connection that nobody has
+    // accepted, which is open.
+    let is_closed = || slot.socket.kind == SOCK_DGRAM && slot.is_diagnosed && slot.peer_end == 0 || hung_up();
+    table.of_end(slot.peer_end).is_none() && socket::peer(slot.fd).is_ok() && !is_closed()
 }
 
 pub fn state(
