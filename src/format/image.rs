@@ -30,6 +30,13 @@ pub struct FileEntry {
     pub data: Vec<FileDataEntry>,
 }
 
+impl FileEntry {
+    /// What is known of one sort, a number of `format::files::data_kind`.
+    pub fn data_of(&self, what: u32) -> impl Iterator<Item = &FileDataEntry> {
+        self.data.iter().filter(move |item| item.data.what.get() == what)
+    }
+}
+
 /// A FILE_DATA and its bytes. Those of a file's contents, which may be larger than memory, stay in the image.
 #[derive(Clone, Debug)]
 pub struct FileDataEntry {

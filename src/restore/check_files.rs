@@ -116,7 +116,7 @@ fn is_watch(bytes: &[u8], files: usize) -> bool {
 
 /// What is known of a socket.
 pub(super) fn socket_of(entry: &FileEntry) -> Option<Socket> {
-    let item = entry.data.iter().find(|item| item.data.what.get() == data_kind::SOCKET)?;
+    let item = entry.data_of(data_kind::SOCKET).next()?;
     Socket::read_from_bytes(&item.bytes).ok()
 }
 

@@ -11,6 +11,7 @@ use super::huge;
 use crate::format::image::{Image, VmaEntry};
 use crate::format::memory::{is_nameless_file, vma_flag, vma_kind};
 use crate::format::reader::StoredRun;
+use crate::format::task::DELETED;
 use crate::format::{PAGE, ReadAt};
 use crate::sys::fs::OwnedFd;
 use std::collections::HashMap;
@@ -373,7 +374,7 @@ const HUGE_ANONYMOUS: &[u8] = b"/anon_hugepage";
 
 /// For memfd_create(2), of a mapping's name.
 fn memfd_name(name: &[u8]) -> Vec<u8> {
-    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    let name = name.strip_suffix(DELETED).unwrap_or(name);
     let memory = name.strip_prefix(b"/memfd:").or_else(|| (name == HUGE_ANONYMOUS).then(|| &name[1..]));
     let mut name = memory.unwrap_or(b"selfckpt").to_vec();
     name.truncate(200);
@@ -385,7 +386,7 @@ fn memfd_name(name: &[u8]) -> Vec<u8> {
 /// kind; else in memory.
 fn make_nameless_file(name: &[u8]) -> std::io::Result<File> {
     let memory = memfd_name(name);
-    let path = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    let path = name.strip_suffix(DELETED).unwrap_or(name);
     if !path.starts_with(b"/memfd:") && path != HUGE_ANONYMOUS {
         let path = std::path::Path::new(OsStr::from_bytes(path));
         let made = File::options().read(true).write(true).create_new(true).mode(0o600).open(path);

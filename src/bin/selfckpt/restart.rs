@@ -12,7 +12,6 @@ use crate::{complain, decode, process, verify};
 use selfckpt::catalog::{self, Chosen};
 use selfckpt::format::Image;
 use selfckpt::format::files::data_kind;
-use selfckpt::format::image::FileDataEntry;
 use selfckpt::settings;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -125,8 +124,7 @@ fn run(arguments: &Arguments) -> Outcome {
 
 /// Whether the program makes a session of its own, with a terminal that is its own as well.
 fn leads_session(image: &Image) -> bool {
-    let controls = |item: &FileDataEntry| item.data.what.get() == data_kind::PTY_CONTROLS;
-    image.files.iter().any(|entry| entry.data.iter().any(controls))
+    image.files.iter().any(|entry| entry.data_of(data_kind::PTY_CONTROLS).next().is_some())
 }
 
 /// Starts the program as a child, with the signal mask that this command was given.

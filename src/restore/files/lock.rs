@@ -13,8 +13,7 @@ use std::os::fd::RawFd;
 use zerocopy::FromBytes;
 
 fn locks_of(entry: &FileEntry) -> impl Iterator<Item = Lock> + use<'_> {
-    let items = entry.data.iter().filter(|item| item.data.what.get() == data_kind::LOCK);
-    items.filter_map(|item| Lock::read_from_bytes(&item.bytes).ok())
+    entry.data_of(data_kind::LOCK).filter_map(|item| Lock::read_from_bytes(&item.bytes).ok())
 }
 
 /// What fcntl(2) takes.

@@ -44,7 +44,7 @@ pub(super) fn messages(entry: &FileEntry) -> impl Iterator<Item = Message<'_>> {
 }
 
 pub(super) fn has_rights(entry: &FileEntry) -> bool {
-    entry.data.iter().any(|item| item.data.what.get() == data_kind::SOCKET_RIGHTS)
+    entry.data_of(data_kind::SOCKET_RIGHTS).next().is_some()
 }
 
 /// Sends one; nothing may have to wait. `files` are the descriptors by FILE id.

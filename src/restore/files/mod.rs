@@ -86,6 +86,11 @@ impl Subject<'_> {
         self.object().flat_map(|entry| &entry.data).collect()
     }
 
+    /// The first of one sort, with whichever description that was written.
+    fn object_data_of(&self, what: u32) -> Option<&FileDataEntry> {
+        self.object().find_map(|entry| entry.data_of(what).next())
+    }
+
     /// Which of the standard streams it is.
     fn standard(&self) -> Option<u32> {
         self.users.iter().copied().find(|&fd| fd <= 2)

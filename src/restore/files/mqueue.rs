@@ -104,14 +104,14 @@ impl Files {
         for entry in image.files.iter().filter(|entry| entry.file.kind.get() == file_kind::QUEUE) {
             let queue = self.queues.get(&(entry.file.dev.get(), entry.file.ino.get()));
             // What belongs to the queue stands with one FILE of it.
-            let first = entry.data.iter().any(|item| item.data.what.get() == data_kind::QUEUE);
+            let first = entry.data_of(data_kind::QUEUE).next().is_some();
             let Some(queue) = queue.filter(|_| first) else { continue };
             let name = String::from_utf8_lossy(&entry.path).into_owned();
             let failed = |errno: Errno| format!("cannot fill the POSIX message queue {name}: {errno}");
             if queue.fill {
                 let mut out = vec![0; mqueue::attributes(queue.fd).map_err(failed)?.message_size as usize];
                 while mqueue::receive(queue.fd, &mut out).is_ok() {}
-                for item in entry.data.iter().filter(|item| item.data.what.get() == data_kind::QUEUE_MESSAGE) {
+                for item in entry.data_of(data_kind::QUEUE_MESSAGE) {
                     mqueue::send(queue.fd, &item.bytes, item.data.offset.get() as u32).map_err(failed)?;
                 }
             }
@@ -128,8 +128,8 @@ fn describe(subject: &Subject<'_>) -> String {
 }
 
 fn state_of(subject: &Subject<'_>) -> Result<State, String> {
-    let data = subject.object_data();
-    let item = data.iter().find(|item| item.data.what.get() == data_kind::QUEUE);
-    item.and_then(|item| State::read_from_bytes(&item.bytes).ok())
+    subject
+        .object_data_of(data_kind::QUEUE)
+        .and_then(|item| State::read_from_bytes(&item.bytes).ok())
         .ok_or_else(|| format!("fd {}: the image does not tell what {} is", subject.fds(), describe(subject)))
 }

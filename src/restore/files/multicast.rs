@@ -11,10 +11,8 @@ use zerocopy::FromBytes;
 
 /// The number that an interface of the image has here; else what is known of it, for a message.
 pub(super) fn interface_here(entry: &FileEntry, interface: u32) -> Result<u32, String> {
-    let named = |item: &&crate::format::image::FileDataEntry| {
-        item.data.what.get() == data_kind::INTERFACE && item.data.offset.get() == interface.into()
-    };
-    let Some(item) = entry.data.iter().find(named) else { return Err(format!("interface {interface}")) };
+    let named = entry.data_of(data_kind::INTERFACE).find(|item| item.data.offset.get() == interface.into());
+    let Some(item) = named else { return Err(format!("interface {interface}")) };
     let name = CString::new(item.bytes.as_slice()).unwrap_or_default();
     // SAFETY: `name` ends with a NUL.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {
@@ -25,8 +23,7 @@ pub(super) fn interface_here(entry: &FileEntry, interface: u32) -> Result<u32, S
 
 /// Joins the groups that the socket was in.
 pub(super) fn join_groups(fd: i32, subject: &Subject<'_>, warn: &mut dyn FnMut(String)) {
-    let items = subject.entry.data.iter().filter(|item| item.data.what.get() == data_kind::SOCKET_GROUP);
-    for item in items {
+    for item in subject.entry.data_of(data_kind::SOCKET_GROUP) {
         let Ok((head, sources)) = Membership::read_from_prefix(&item.bytes) else { continue };
         let group = Ipv6Addr::from(head.group).to_canonical();
         let interface = match interface_here(subject.entry, head.interface.get()) {

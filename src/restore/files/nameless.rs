@@ -160,13 +160,11 @@ const O_EXCL: u32 = 0o200;
 impl Subject<'_> {
     /// Of a memfd of huge pages: the logarithm of their size.
     fn huge(&self) -> Option<u32> {
-        let data = self.object_data();
-        data.iter().find(|item| item.data.what.get() == data_kind::HUGE).map(|item| item.data.offset.get() as u32)
+        self.object_data_of(data_kind::HUGE).map(|item| item.data.offset.get() as u32)
     }
 
     fn seals(&self) -> u64 {
-        let data = self.object_data();
-        data.iter().find(|item| item.data.what.get() == data_kind::SEALS).map_or(0, |item| item.data.offset.get())
+        self.object_data_of(data_kind::SEALS).map_or(0, |item| item.data.offset.get())
     }
 }
 

@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 
 /// Owner and signal of a FILE.
 fn owner_of(entry: &FileEntry) -> Option<(Owner, u64)> {
-    let item = entry.data.iter().find(|item| item.data.what.get() == data_kind::OWNER)?;
+    let item = entry.data_of(data_kind::OWNER).next()?;
     Some((Owner::read_from_bytes(&item.bytes).ok()?, item.data.offset.get()))
 }
 

@@ -141,9 +141,8 @@ impl Files {
 }
 
 fn set_capacity(subject: &Subject<'_>, end: RawFd, warn: &mut dyn FnMut(String)) {
-    let data = subject.object_data();
-    let size = data.iter().find(|item| item.data.what.get() == data_kind::PIPE_SIZE);
-    let Some(size) = size.map(|item| item.data.offset.get() as usize) else { return };
+    let Some(size) = subject.object_data_of(data_kind::PIPE_SIZE) else { return };
+    let size = size.data.offset.get() as usize;
     let here = raw::fcntl(end, raw::F_GETPIPE_SZ, 0).unwrap_or(0);
     let set = if here == size { Ok(size) } else { raw::fcntl(end, raw::F_SETPIPE_SZ, size) };
     if let Err(errno) = set {

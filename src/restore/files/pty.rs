@@ -9,12 +9,8 @@ use std::os::fd::RawFd;
 use zerocopy::FromBytes;
 
 fn state_of(entry: &FileEntry) -> Option<Pty> {
-    let item = entry.data.iter().find(|item| item.data.what.get() == data_kind::PTY)?;
+    let item = entry.data_of(data_kind::PTY).next()?;
     Pty::read_from_bytes(&item.bytes).ok()
-}
-
-fn controls(entry: &FileEntry) -> bool {
-    entry.data.iter().any(|item| item.data.what.get() == data_kind::PTY_CONTROLS)
 }
 
 /// Makes the slave the controlling terminal of a session that this process leads. What leads a process group cannot have a
@@ -56,7 +52,7 @@ impl Files {
 
     /// When all terminals are there: from now on /dev/tty is another one.
     pub(super) fn take_control(&self, image: &Image, warn: &mut dyn FnMut(String)) {
-        for entry in image.files.iter().filter(|entry| controls(entry)) {
+        for entry in image.files.iter().filter(|entry| entry.data_of(data_kind::PTY_CONTROLS).next().is_some()) {
             let id = entry.file.id.get();
             if let Err(errno) = take_control(self.fds[id as usize]) {
                 warn(format!("the pseudo-terminal of FILE {id} cannot be the controlling terminal again: {errno}"));

@@ -41,7 +41,7 @@ fn own_proc_path(subject: &Subject<'_>) -> Option<Vec<u8>> {
 }
 
 fn born(entry: &FileEntry) -> Option<(i64, u32)> {
-    let item = entry.data.iter().find(|item| item.data.what.get() == data_kind::BORN)?;
+    let item = entry.data_of(data_kind::BORN).next()?;
     Some((item.data.offset.get() as i64, u32::from_le_bytes(item.bytes.as_slice().try_into().ok()?)))
 }
 

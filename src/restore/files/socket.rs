@@ -99,10 +99,8 @@ pub(super) fn shown(name: &[u8]) -> String {
 
 pub(super) fn option(entry: &FileEntry, level: u32, option: u32) -> Option<&[u8]> {
     let number = (u64::from(level) << 32) | u64::from(option);
-    let is = |item: &&crate::format::image::FileDataEntry| {
-        item.data.what.get() == data_kind::SOCKET_OPTION && item.data.offset.get() == number
-    };
-    entry.data.iter().find(is).map(|item| item.bytes.as_slice())
+    let found = entry.data_of(data_kind::SOCKET_OPTION).find(|item| item.data.offset.get() == number);
+    found.map(|item| item.bytes.as_slice())
 }
 
 impl Files {
