@@ -5,13 +5,18 @@ use super::{FdSlot, Path};
 use crate::sys::abi::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK};
 use crate::sys::{Errno, Text, fs, text::text};
 
-/// What was found out of a file. All zero for none.
+/// What was found out of a file.
 struct Known {
     dev: u64,
     ino: u64,
     mount: u64,
     path: Path,
     at_its_path: Option<bool>,
+}
+
+impl Known {
+    /// No file is on mount 0.
+    const NONE: Known = Known { dev: 0, ino: 0, mount: 0, path: Path::new(), at_its_path: None };
 }
 
 const REMEMBERED: usize = 8;
@@ -27,8 +32,7 @@ pub struct Names {
 
 impl Names {
     pub fn new(links: i32) -> Names {
-        let none = || Known { dev: 0, ino: 0, mount: 0, path: Path::new(), at_its_path: None };
-        Names { links, pipes: None, sockets: None, recent: core::array::from_fn(|_| none()) }
+        Names { links, pipes: None, sockets: None, recent: [const { Known::NONE }; REMEMBERED] }
     }
 
     /// Puts the name of the file into `path`, which is empty. Returns whether it can be found again by that, if it is known.
@@ -60,8 +64,7 @@ impl Names {
             return Ok(None);
         };
         if (known.dev, known.ino, known.mount) != (slot.dev, slot.ino, slot.mount) {
-            known.path = Path::new();
-            *known = Known { dev: 0, ino: 0, mount: 0, path: Path::new(), at_its_path: None };
+            *known = Known::NONE;
             read(links, slot.fd, &mut known.path)?;
             (known.dev, known.ino, known.mount) = (slot.dev, slot.ino, slot.mount);
         }

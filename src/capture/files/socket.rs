@@ -236,13 +236,14 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
     let fd = slot.fd;
     let failed = |errno| fail!(errno, "cannot look at socket fd {fd}");
     let SocketLook { domain, kind, protocol, .. } = slot.socket;
+    let info = if protocol == socket::IPPROTO_TCP { tcp_info(fd) } else { NO_INFO };
     // A connect that waits begins anew, with a port that the kernel chooses.
-    let name = if is_connecting(slot) { Address::NONE } else { socket::name(fd).map_err(failed)? };
+    let name = if is_connecting(slot, &info) { Address::NONE } else { socket::name(fd).map_err(failed)? };
     let peer_name = socket::peer(fd).unwrap_or(Address::NONE);
     let polled = fs::poll_now(fd, fs::POLLIN | POLLRDHUP).map_err(failed)?;
     let state = match (domain, kind) {
         (AF_UNIX, _) => super::unix_socket::state(saver, subject, kind, &name, &peer_name, polled)?,
-        (_, SOCK_STREAM) => tcp_state(saver, subject, &peer_name, polled)?,
+        (_, SOCK_STREAM) => tcp_state(saver, subject, &info, &peer_name, polled)?,
         _ => State::SINGLE,
     };
     let head = Socket {
@@ -277,30 +278,28 @@ pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), 
 }
 
 /// Whether a thread waits in connect(2) for a TCP connection.
-fn is_connecting(slot: &FdSlot) -> bool {
-    slot.socket.protocol == socket::IPPROTO_TCP
-        && slot.flags & fs::O_NONBLOCK == 0
-        && tcp_info(slot.fd).first() == Some(&SYN_SENT)
+fn is_connecting(slot: &FdSlot, info: &TcpInfo) -> bool {
+    slot.flags & fs::O_NONBLOCK == 0 && info.first() == Some(&SYN_SENT)
 }
 
 fn tcp_state(
     saver: &mut Saver<'_, '_, '_>,
     subject: &Subject<'_>,
+    info: &TcpInfo,
     peer_name: &Address,
     polled: u16,
 ) -> Result<State, Failure> {
     let (slot, fd) = (subject.slot, subject.slot.fd);
     let peer = peer_of(slot, subject.table);
-    let info = tcp_info(fd);
     let tcp_state = info.first().copied().unwrap_or(0);
     let mut state = State::SINGLE;
     state.role = match tcp_state {
         LISTEN => socket_role::LISTENING,
         CLOSED if polled & POLLRDHUP == 0 => socket_role::SINGLE,
-        SYN_SENT if is_connecting(slot) => socket_role::SINGLE,
+        SYN_SENT if is_connecting(slot, info) => socket_role::SINGLE,
         _ if peer.is_some() => socket_role::PAIR,
         // Nothing may have been sent: it cannot be seen before somebody accepts it.
-        ESTABLISHED if waits_to_be_accepted(subject, peer_name) && u64_at(&info, BYTES_SENT) == 0 => {
+        ESTABLISHED if waits_to_be_accepted(subject, peer_name) && u64_at(info, BYTES_SENT) == 0 => {
             socket_role::WAITING
         }
         _ => socket_role::LOST,
@@ -309,13 +308,13 @@ fn tcp_state(
         (socket_role::SINGLE | socket_role::WAITING, _) => return Ok(state),
         (socket_role::LISTENING, _) => {
             // tcpi_sacked is the backlog of a listening socket.
-            state.backlog = word(&info, 28);
-            note_queue(saver, fd, word(&info, 24));
+            state.backlog = word(info, 28);
+            note_queue(saver, fd, word(info, 24));
             return Ok(state);
         }
         (socket_role::PAIR, Some(peer)) => {
             state.peer = peer.file;
-            check_room(fd, peer.fd, on_the_way(&info, peer.fd), tcp_state)?;
+            check_room(fd, peer.fd, on_the_way(info, peer.fd), tcp_state)?;
         }
         _ => {}
     }
@@ -453,8 +452,12 @@ const NOT_SENT: usize = 144;
 const BYTES_SENT: usize = 200;
 const BYTES_RETRANSMITTED: usize = 208;
 
-pub(super) fn tcp_info(fd: i32) -> [u8; 216] {
-    let mut info = [0u8; 216];
+/// Struct tcp_info, of a socket that is none of TCP zeros.
+type TcpInfo = [u8; 216];
+const NO_INFO: TcpInfo = [0; 216];
+
+pub(super) fn tcp_info(fd: i32) -> TcpInfo {
+    let mut info = NO_INFO;
     // What an older kernel does not tell stays zero.
     let _ = socket::get_option(fd, socket::IPPROTO_TCP, socket::TCP_INFO, &mut info);
     info
@@ -462,7 +465,7 @@ pub(super) fn tcp_info(fd: i32) -> [u8; 216] {
 
 /// Bytes that were written to the socket with this `info` and have not arrived at `peer`. What has arrived may be
 /// acknowledged later, so that SIOCOUTQ would tell too much.
-pub(super) fn on_the_way(info: &[u8; 216], peer: i32) -> u64 {
+pub(super) fn on_the_way(info: &TcpInfo, peer: i32) -> u64 {
     let sent = u64_at(info, BYTES_SENT).saturating_sub(u64_at(info, BYTES_RETRANSMITTED));
     // The end of the connection counts as one byte that has arrived.
     (u64::from(word(info, NOT_SENT)) + sent).saturating_sub(u64_at(&tcp_info(peer), BYTES_RECEIVED))

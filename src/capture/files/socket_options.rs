@@ -68,38 +68,33 @@ const MULTICAST_OPTIONS: [(u32, u32); 8] = [
 /// Buffer sizes, where the program has chosen them: bit of SO_BUF_LOCK, option.
 const BUFFERS: [(u32, u32); 2] = [(1, 7), (2, 8)]; // SO_SNDBUF, SO_RCVBUF
 
-const MAX_VALUE: usize = 16;
-/// Level and option, a word each; length; value.
-const MAX_ENTRY: usize = 4 + 4 + 1 + MAX_VALUE;
-const MAX_OPTIONS: usize = OPTIONS.len() + MULTICAST_OPTIONS.len() + BUFFERS.len();
+#[derive(Clone, Copy)]
+struct Entry {
+    level: u32,
+    option: u32,
+    len: usize,
+    value: [u8; 16],
+}
+
+impl Entry {
+    const NONE: Entry = Entry { level: 0, option: 0, len: 0, value: [0; 16] };
+}
 
 /// The options of a socket that are not as a new socket has them.
 pub struct Options {
-    /// Whether they have been read.
-    read: bool,
-    len: u16,
-    bytes: [u8; MAX_ENTRY * MAX_OPTIONS],
+    /// 0: they have not been read. Some are noted of every socket.
+    count: usize,
+    entries: [Entry; OPTIONS.len() + MULTICAST_OPTIONS.len() + BUFFERS.len()],
 }
 
 impl Options {
-    const NONE: Options = Options { read: false, len: 0, bytes: [0; MAX_ENTRY * MAX_OPTIONS] };
-
-    fn push(&mut self, level: u32, option: u32, value: &[u8]) {
-        let parts = [&level.to_le_bytes(), &option.to_le_bytes(), &[value.len() as u8][..], value];
-        let mut at = usize::from(self.len);
-        for part in parts {
-            if let Some(place) = self.bytes.get_mut(at..at + part.len()) {
-                place.copy_from_slice(part);
-                at += part.len();
-            }
-        }
-        self.len = at as u16;
-    }
+    const NONE: Options =
+        Options { count: 0, entries: [Entry::NONE; OPTIONS.len() + MULTICAST_OPTIONS.len() + BUFFERS.len()] };
 }
 
 /// Reads the options of the socket `fd`.
 pub fn read(fd: i32, look: SocketLook, options: &mut Options) {
-    (options.read, options.len) = (true, 0);
+    options.count = 0;
     let locked = socket::get_number(fd, SOL_SOCKET, socket::SO_BUF_LOCK).unwrap_or(0);
     let buffers = BUFFERS.into_iter().filter(|(bit, _)| locked & bit != 0).map(|(_, option)| (SOL_SOCKET, option));
     let multicast = MULTICAST_OPTIONS.into_iter().filter(|_| look.kind == SOCK_DGRAM);
@@ -113,14 +108,17 @@ pub fn read(fd: i32, look: SocketLook, options: &mut Options) {
         if !applies {
             continue;
         }
-        let mut value = [0u8; MAX_VALUE];
-        let Ok(len) = socket::get_option(fd, level, option, &mut value) else { continue };
+        let mut entry = Entry { level, option, ..Entry::NONE };
+        let Ok(len) = socket::get_option(fd, level, option, &mut entry.value) else { continue };
         // What a new socket has anyway, of the many that are off by default.
         let off_by_default = level == SOL_SOCKET && !matches!(option, SO_REUSEADDR | SO_RCVLOWAT | socket::SO_PEEK_OFF);
-        if off_by_default && value.iter().all(|&byte| byte == 0) {
+        if off_by_default && entry.value.iter().all(|&byte| byte == 0) {
             continue;
         }
-        options.push(level, option, value.get(..len).unwrap_or(&[]));
+        if let Some(place) = options.entries.get_mut(options.count) {
+            *place = Entry { len, ..entry };
+            options.count += 1;
+        }
     }
 }
 
@@ -128,20 +126,16 @@ pub fn read(fd: i32, look: SocketLook, options: &mut Options) {
 pub fn save(saver: &mut Saver<'_, '_, '_>, subject: &Subject<'_>) -> Result<(), Failure> {
     let slot = subject.slot;
     let mut own = Options::NONE;
-    let options = subject.table.options_of(slot).filter(|options| options.read).unwrap_or_else(|| {
+    let options = subject.table.options_of(slot).filter(|options| options.count != 0).unwrap_or_else(|| {
         read(slot.fd, slot.socket, &mut own);
         &own
     });
-    let mut rest = options.bytes.get(..options.len.into()).unwrap_or(&[]);
-    while let [l0, l1, l2, l3, o0, o1, o2, o3, len, more @ ..] = rest {
-        let (level, option) = (u32::from_le_bytes([*l0, *l1, *l2, *l3]), u32::from_le_bytes([*o0, *o1, *o2, *o3]));
-        let (value, others) = more.split_at_checked((*len).into()).unwrap_or((more, &[]));
-        let number = (u64::from(level) << 32) | u64::from(option);
-        saver.data(slot.file, data_kind::SOCKET_OPTION, number, value)?;
-        if (level, option) == socket::IPV6_MULTICAST_IF {
+    for Entry { level, option, len, value } in options.entries.iter().take(options.count) {
+        let number = (u64::from(*level) << 32) | u64::from(*option);
+        saver.data(slot.file, data_kind::SOCKET_OPTION, number, value.get(..*len).unwrap_or(&[]))?;
+        if (*level, *option) == socket::IPV6_MULTICAST_IF {
             super::multicast::save_interface(saver, subject, word(value, 0))?;
         }
-        rest = others;
     }
     Ok(())
 }
