@@ -2,7 +2,6 @@
 //!
 //! The kernel does not keep who uses a set or a queue. It knows who changed each semaphore last, who sent and who
 //! received last: what bears this process's pid is taken for its own, unless a live process stands beside it.
-#![allow(unsafe_code)] // madvise(2).
 
 use super::Stream;
 use super::failure::{Failure, fail, refuse};
@@ -13,7 +12,7 @@ use crate::format::memory::{is_segment as is_segment_name, vma_flag, vma_kind};
 use crate::format::{kind, notice::code};
 use crate::sys::ipc::{self, Listed, SEM_NOWAIT, SEM_UNDO, Sembuf, Table};
 use crate::sys::lines::Lines;
-use crate::sys::{Errno, call, fs, nr, process};
+use crate::sys::{Errno, fs, process};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I16, U16, U32, U64};
 
@@ -90,21 +89,6 @@ pub fn classify_segments(
         }
     }
     Ok(())
-}
-
-/// The fork that writes the image must not have segments attached, nor files without a name mapped: that would be seen, and
-/// keep the program from sealing a memfd.
-pub fn keep_from_fork(vmas: &[VmaSlot], keep: bool) {
-    const MADV_DONTFORK: u32 = 10;
-    const MADV_DOFORK: u32 = 11;
-    let nameless = |vma: &VmaSlot| vma.kind == vma_kind::ANON_SHARED && vma.file_size != 0;
-    let changed =
-        |vma: &&VmaSlot| (vma.kind == vma_kind::SEGMENT || nameless(vma)) && vma.flags & vma_flag::MADV_DONTFORK == 0;
-    for vma in vmas.iter().filter(changed) {
-        let advice = if keep { MADV_DONTFORK } else { MADV_DOFORK };
-        // SAFETY: says whether a fork gets the mapping; changes no memory. In the fork there is none, which is an error.
-        let _ = unsafe { call!(nr::MADVISE, vma.start, vma.len(), advice) };
-    }
 }
 
 /// Writes what there is.

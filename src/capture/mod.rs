@@ -156,9 +156,9 @@ pub fn capture(context: &Context<'_>, scratch: &mut Scratch, fork: Fork<'_>) -> 
     for part in [Part::Shared, Part::Private] {
         if part == Part::Private {
             stream.sync()?;
-            ipc::keep_from_fork(table.as_slice(), true);
+            table.keep_from_fork(true);
             let rest = fork(scratch.fds.get(..fds).unwrap_or(&[]), resident, scratch.text);
-            ipc::keep_from_fork(table.as_slice(), false);
+            table.keep_from_fork(false);
             match rest {
                 Rest::Elsewhere => return Ok(Summary { bytes: 0, notices: notices.count }),
                 Rest::Here(program) => stream.sink().end_with(program),

@@ -64,6 +64,19 @@ impl<'a> VmaTable<'a> {
         self.slots.get(..self.len).unwrap_or(&[])
     }
 
+    /// The fork that writes the image must not have segments attached, nor files without a name mapped: that would be seen,
+    /// and keep the program from sealing a memfd.
+    pub fn keep_from_fork(&self, keep: bool) {
+        let changed = |vma: &&VmaSlot| {
+            let nameless = vma.kind == vma_kind::ANON_SHARED && is_nameless_file(vma.name(self.names));
+            (vma.kind == vma_kind::SEGMENT || nameless) && vma.flags & vma_flag::MADV_DONTFORK == 0
+        };
+        for vma in self.as_slice().iter().filter(changed) {
+            // In the fork there is none, which is an error.
+            let _ = process::inherit(vma.start, vma.len(), !keep);
+        }
+    }
+
     /// Keeps a name; one that repeats the last is kept once.
     fn intern(&mut self, name: &[u8]) -> Option<(usize, usize)> {
         let last = self.len.checked_sub(1).and_then(|last| self.slots.get(last));

@@ -139,6 +139,15 @@ pub unsafe fn munmap(addr: usize, len: usize) -> Result<(), Errno> {
     unsafe { call!(nr::MUNMAP, addr, len) }.map(drop)
 }
 
+/// Whether a fork gets a mapping of this process.
+pub fn inherit(addr: usize, len: usize, inherited: bool) -> Result<(), Errno> {
+    const MADV_DONTFORK: u32 = 10;
+    const MADV_DOFORK: u32 = 11;
+    let advice = if inherited { MADV_DOFORK } else { MADV_DONTFORK };
+    // SAFETY: changes no memory here.
+    unsafe { call!(nr::MADVISE, addr, len, advice) }.map(drop)
+}
+
 /// Which pages of a mapping are in memory; one byte a page, bit 0 counts.
 pub fn mincore(addr: usize, len: usize, out: &mut [u8]) -> Result<(), Errno> {
     if out.len() < len.div_ceil(4096) {
