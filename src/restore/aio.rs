@@ -9,7 +9,7 @@ use crate::format::image::{Image, VmaEntry};
 use crate::format::memory::vma_flag;
 use crate::sys::{Errno, call, nr};
 use std::fs::File;
-use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// `struct aio_ring` (fs/aio.c). As many events follow as fit into the mapping.
@@ -31,23 +31,9 @@ const MAGIC: u32 = 0xa10a_10a1;
 /// `struct io_event`.
 const EVENT: usize = 32;
 
-/// `struct iocb`, of a read.
-#[derive(IntoBytes, Immutable)]
-#[repr(C)]
-struct Read {
-    data: U64,
-    key: [U32; 2],
-    opcode: U16,
-    priority: U16,
-    fd: U32,
-    buffer: U64,
-    len: U64,
-    offset: U64,
-    reserved: U64,
-    flags: U32,
-    event: U32,
-}
-const _: () = assert!(size_of::<Read>() == 64);
+/// Words of a `struct iocb`; of a read of nothing all are zero but that of the descriptor.
+const IOCB: usize = 16;
+const IOCB_FD: usize = 5;
 
 /// A context that this kernel can make again.
 pub struct Context {
@@ -128,19 +114,8 @@ pub fn restore(inputs: &Inputs<'_>, steps: &mut Steps) {
             continue;
         }
         // Only the kernel counts how many there are. Reads of nothing, which are over at once, get their places.
-        let read = Read {
-            data: U64::new(0),
-            key: [U32::new(0); 2],
-            opcode: U16::new(0),
-            priority: U16::new(0),
-            fd: U32::new(inputs.image_fd as u32),
-            buffer: U64::new(0),
-            len: U64::new(0),
-            offset: U64::new(0),
-            reserved: U64::new(0),
-            flags: U32::new(0),
-            event: U32::new(0),
-        };
+        let mut read = [0u32; IOCB];
+        read[IOCB_FD] = inputs.image_fd as u32;
         let read = steps.bytes(read.as_bytes());
         let list: Vec<u8> = read.to_le_bytes().repeat(count);
         let list = steps.bytes(&list);
