@@ -188,6 +188,12 @@ impl Quiesced {
         self.slots.get(..self.count).unwrap_or(&[])
     }
 
+    /// All but the leader.
+    fn others(&self) -> impl Iterator<Item = &'static ThreadSlot> + use<> {
+        let me = process::gettid();
+        self.threads().iter().filter(move |slot| slot.tid() != me)
+    }
+
     /// Signals that were pending for any thread when it was stopped.
     pub fn pending(&self) -> u64 {
         self.threads().iter().filter_map(ThreadSlot::state).fold(0, |all, state| all | state.pending)
@@ -202,9 +208,8 @@ impl Quiesced {
         helper_stack_top: usize,
         buf: &mut [u8],
     ) -> Result<usize, Failure> {
-        let me = process::gettid();
         let mut count = 0;
-        for slot in self.threads().iter().filter(|slot| slot.tid() != me) {
+        for slot in self.others() {
             let waiting = slot.state().map_or(0, |state| state.pending) & !not;
             if waiting == 0 {
                 continue;
@@ -237,8 +242,7 @@ impl Quiesced {
             buf: (buf.as_mut_ptr() as usize, buf.len()),
             ..Shared::default()
         };
-        let me = process::gettid();
-        for slot in self.threads().iter().filter(|slot| slot.tid() != me) {
+        for slot in self.others() {
             let (waiting, peeked) = slot.state().map_or((0, 0), |state| (state.pending, state.peeked));
             let own = own | peeked;
             let waiting = waiting & !own;
