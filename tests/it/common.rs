@@ -609,6 +609,14 @@ impl Job {
         String::from_utf8_lossy(&shown.stdout).into_owned()
     }
 
+    /// Takes a checkpoint that loses nothing, and gives what `selfckpt inspect` says of it.
+    pub fn checkpoint_without_notices(&mut self) -> (Image, String) {
+        let image = self.checkpoint();
+        let text = self.inspect(&image);
+        assert!(!text.contains("notice"), "{text}");
+        (image, text)
+    }
+
     /// Takes a checkpoint by the command and gives the new image.
     pub fn checkpoint(&mut self) -> Image {
         self.checkpoint_with(&[])

@@ -140,8 +140,8 @@ fn random_walk_with_restarts_as_another_user() {
     walk(Some(NOBODY), true);
 }
 
-/// Whether the program was in the code of the vdso when the image was taken, as `inspect` shows it.
-/// Whether the program is in the vdso, but in no system call: those are made by its function at `vsyscall`.
+/// Whether the program was in the code of the vdso when the image was taken, as `inspect` shows it, but in no system call:
+/// those are made by its function at `vsyscall`.
 fn reads_clock(shown: &str, vsyscall: u32) -> bool {
     const LENGTH: u32 = 32;
     let eip = hex(shown.split("  eip ").nth(1).expect("eip").split_whitespace().next().expect("a value"));
@@ -164,8 +164,7 @@ fn clock_read_in_a_namespace() {
     let vsyscall = hex(&std::fs::read_to_string(job.path("vsyscall")).expect("vsyscall"));
     let found = (0..200).find_map(|_| {
         let image = job.checkpoint();
-        let shown = job.selfckpt(&["inspect".as_ref(), image.path.as_os_str()]);
-        reads_clock(&String::from_utf8_lossy(&shown.stdout), vsyscall).then_some(image)
+        reads_clock(&job.inspect(&image), vsyscall).then_some(image)
     });
     let image = found.expect("it hardly does anything but read clocks");
     job.sigkill();
