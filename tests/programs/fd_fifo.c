@@ -1,6 +1,6 @@
 /*
- * FIFOs: one with both ends here and bytes in flight, one of which only the reading side is open, one whose name is
- * gone, one open for reading and writing; without a name and open one way: a reader to whom bytes were left, and a writer
+ * FIFOs: one with both ends here and bytes in flight, one of which only the reading side is open, one whose writer has
+ * gone, one whose name is gone, one open for reading and writing; without a name and open one way: a reader to whom bytes were left, and a writer
  * whom nobody reads.
  */
 #include "harness.h"
@@ -33,6 +33,10 @@ int main(int argc, char **argv)
     int gone_in = open(test_path("deleted"), O_RDONLY | O_NONBLOCK), gone_out = open(test_path("deleted"), O_WRONLY);
     NEED(gone_in >= 0 && gone_out >= 0 && write(gone_out, "nameless", 8) == 8);
     NEED(unlink(test_path("deleted")) == 0);
+    NEED(mkfifo(test_path("left"), 0600) == 0);
+    int left = open(test_path("left"), O_RDONLY | O_NONBLOCK), leaver = open(test_path("left"), O_WRONLY);
+    NEED(left >= 0 && leaver >= 0);
+    close(leaver);
     int heir = one_way("heir", O_RDONLY | O_NONBLOCK, "legacy"), unread = one_way("unread", O_WRONLY, "lost");
     ready();
     do {
@@ -58,8 +62,12 @@ int main(int argc, char **argv)
         snprintf(name, sizeof name, "/proc/self/fd/%d", gone_in);
         ssize_t n = readlink(name, got, sizeof got);
         EXPECT(n > 0 && memmem(got, (size_t)n, "deleted", 7) != NULL, "name");
+        /* somebody had opened the other side */
+        struct pollfd poll_fd = {.fd = left, .events = POLLIN};
+        EXPECT(poll(&poll_fd, 1, 0) == 1 && poll_fd.revents == POLLHUP, "left: revents %#x", poll_fd.revents);
+        EXPECT(read(left, got, 1) == 0, "left: no end of file");
         /* nobody has opened the other side: no hang-up yet; then somebody comes */
-        struct pollfd poll_fd = {.fd = lonely, .events = POLLIN};
+        poll_fd.fd = lonely;
         EXPECT(poll(&poll_fd, 1, 0) == 0, "lonely: revents %#x", poll_fd.revents);
         EXPECT(read(lonely, got, 1) == 0, "lonely: no end of file");
         int other = open(test_path("lonely"), O_WRONLY | O_NONBLOCK);
