@@ -12,7 +12,7 @@ use crate::format::timers::{ClockOffsets, Clocks, Itimer, Timer, clock, notify};
 use crate::format::{FLAG_OPTIONAL, kind};
 use crate::sys::abi::OWN_MARK;
 use crate::sys::lines::{Cursor, Lines, parse_dec, parse_hex};
-use crate::sys::{Errno, call, fs, nr, process};
+use crate::sys::{Errno, call, clock_front, fs, nr, process};
 use zerocopy::little_endian::{U32, U64};
 
 const SECOND: u64 = 1_000_000_000;
@@ -144,10 +144,7 @@ pub fn capture_timers(
     notices: &mut Notices<'_>,
 ) -> Result<(), Failure> {
     let read = &context.timers;
-    let clocks = Clocks {
-        monotonic: U64::new(nanoseconds(process::CLOCK_MONOTONIC)),
-        boottime: U64::new(nanoseconds(process::CLOCK_BOOTTIME)),
-    };
+    let clocks = Clocks { monotonic: shown(process::CLOCK_MONOTONIC), boottime: shown(process::CLOCK_BOOTTIME) };
     stream.record(kind::CLOCKS, 0, &clocks, &[])?;
     if let Some(offsets) = clock_offsets() {
         stream.record(kind::CLOCK_OFFSETS, FLAG_OPTIONAL, &offsets, &[])?;
@@ -196,9 +193,9 @@ fn clock_offsets() -> Option<ClockOffsets> {
     (offsets.monotonic.get() != 0 || offsets.boottime.get() != 0).then_some(offsets)
 }
 
-fn nanoseconds(clock: u32) -> u64 {
-    let time = process::clock(clock);
-    (time.sec as u64).wrapping_mul(SECOND).wrapping_add(time.nsec as u64)
+/// What the clock shows to the program.
+fn shown(clock: u32) -> U64 {
+    U64::new(process::clock(clock).nanoseconds().wrapping_add_signed(clock_front::offset_of(clock)))
 }
 
 /// Says what of a timer cannot be as it was.

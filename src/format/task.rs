@@ -112,3 +112,30 @@ pub struct RestartInfo {
     pub reserved_settings: [U32; 2],
 }
 const _: () = assert!(size_of::<RestartInfo>() == 40 + RESTART_DIR_MAX + RESTART_NAME_MAX + 32);
+
+/// Where the clocks of a program go on by a front: how the library reads them, in its memory. Written by a restart, zeros
+/// before the first one that needs it. Its layout belongs to the revision of the stream, as that of [`RestartInfo`].
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct FrontInfo {
+    /// Differs from restart to restart; 0 without a front.
+    pub epoch: U32,
+    /// The kernel's functions, of which the program's vdso leads to the front; 0 where it has none.
+    pub clock_gettime: U32,
+    pub clock_gettime64: U32,
+    pub reserved: U32,
+    /// What the program's clocks show more than the kernel's.
+    pub monotonic: Shift,
+    pub boottime: Shift,
+}
+const _: () = assert!(size_of::<FrontInfo>() == 48);
+
+/// A length of time that is added to a time: nanoseconds are less than a second.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Shift {
+    pub sec: U64,
+    pub nsec: U32,
+    pub reserved: U32,
+}
+const _: () = assert!(size_of::<Shift>() == 16);

@@ -13,7 +13,7 @@ pub struct Itimer {
 }
 const _: () = assert!(size_of::<Itimer>() == 16);
 
-/// CLOCKS: what the clocks that count from the boot showed at the checkpoint, nanoseconds.
+/// CLOCKS: what the clocks that count from the boot showed the program at the checkpoint, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Clocks {

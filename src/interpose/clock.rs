@@ -1,8 +1,9 @@
-//! [NORMAL] CLOCK_MONOTONIC at the cost of the vdso, whatever stands in front of libc's functions for the time.
+//! [NORMAL] The kernel's CLOCK_MONOTONIC at the cost of the vdso, whatever stands in front of libc's functions for the
+//! time, and of the vdso's.
 #![allow(unsafe_code)] // A function of the vdso.
 
 use crate::sys::abi::Timespec64;
-use crate::sys::process;
+use crate::sys::{clock_front, process};
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -21,13 +22,21 @@ pub fn resolve() {
     }
 }
 
+/// The vdso's `clock_gettime64`, for the clocks as the kernel has them; 0 where there is none.
+pub fn function() -> usize {
+    match clock_front::clock_gettime64() {
+        0 => CLOCK_GETTIME.load(Relaxed),
+        behind_the_front => behind_the_front,
+    }
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 pub fn now() -> u64 {
-    let address = CLOCK_GETTIME.load(Relaxed);
+    let address = function();
     if address == 0 {
         return process::now();
     }
-    // SAFETY: the kernel's function of this type. A restart keeps its address.
+    // SAFETY: the kernel's function of this type. A restart keeps its address, or makes it lead there.
     let read = unsafe { core::mem::transmute::<usize, ClockGettime>(address) };
     let mut time = Timespec64::default();
     // SAFETY: `time` takes the time.

@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub mod attributes;
+pub mod clock_front;
 pub mod errno;
 pub mod fs;
 pub mod ids;

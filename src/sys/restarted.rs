@@ -8,13 +8,14 @@ use core::mem::offset_of;
 /// Page-aligned, so that it never lies half in the library's file and half in its zeroed memory,
 /// which are two mappings.
 #[repr(C, align(4096))]
-struct OnItsPages(UnsafeCell<[u8; size_of::<RestartInfo>()]>);
+pub(super) struct OnItsPages<const LEN: usize>(pub UnsafeCell<[u8; LEN]>);
 
 // SAFETY: written by the restorer, while no thread runs, and by `take`, whose caller is alone; what others read, `take`
 // leaves as it is.
-unsafe impl Sync for OnItsPages {}
+unsafe impl<const LEN: usize> Sync for OnItsPages<LEN> {}
 
-static RESTART_INFO: OnItsPages = OnItsPages(UnsafeCell::new([0; size_of::<RestartInfo>()]));
+static RESTART_INFO: OnItsPages<{ size_of::<RestartInfo>() }> =
+    OnItsPages(UnsafeCell::new([0; size_of::<RestartInfo>()]));
 
 /// Where a restart finds it.
 pub fn restart_info_address() -> usize {

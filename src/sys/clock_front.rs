@@ -1,0 +1,45 @@
+//! [SIGNAL, NORMAL] The clocks of a restarted program that would have gone back, on a machine that was booted later, where
+//! no time namespace keeps them: a front adds to what the kernel shows.
+#![allow(unsafe_code)] // The restorer writes it behind the compiler's back.
+
+use super::restarted::OnItsPages;
+use crate::format::task::{FrontInfo, Shift};
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+
+static FRONT_INFO: OnItsPages<{ size_of::<FrontInfo>() }> = OnItsPages(UnsafeCell::new([0; size_of::<FrontInfo>()]));
+
+/// The clocks that are moved with CLOCK_MONOTONIC (it, _RAW, _COARSE) and with CLOCK_BOOTTIME (it, _ALARM), a bit each: as
+/// time namespaces do it.
+const WITH_MONOTONIC: u32 = 1 << 1 | 1 << 4 | 1 << 6;
+const WITH_BOOTTIME: u32 = 1 << 7 | 1 << 9;
+
+/// Where a restart finds it.
+pub fn address() -> usize {
+    FRONT_INFO.0.get() as usize
+}
+
+fn word(at: usize) -> u32 {
+    // SAFETY: inside the static, whose parts are words.
+    unsafe { core::ptr::read_volatile((address() + at) as *const u32) }
+}
+
+/// The vdso's function, of the kernel's clocks, where the program's leads to the front; else 0.
+pub fn clock_gettime64() -> usize {
+    word(offset_of!(FrontInfo, clock_gettime64)) as usize
+}
+
+/// Nanoseconds that the program's clock shows more than the kernel's.
+pub fn offset_of(clock: u32) -> i64 {
+    let with = |clocks: u32| clock < 32 && clocks >> clock & 1 != 0;
+    let shift = if with(WITH_MONOTONIC) {
+        offset_of!(FrontInfo, monotonic)
+    } else if with(WITH_BOOTTIME) {
+        offset_of!(FrontInfo, boottime)
+    } else {
+        return 0;
+    };
+    let sec = shift + offset_of!(Shift, sec);
+    let sec = u64::from(word(sec)) | u64::from(word(sec + 4)) << 32;
+    sec as i64 * 1_000_000_000 + i64::from(word(shift + offset_of!(Shift, nsec)))
+}
