@@ -1,5 +1,6 @@
 //! [SIGNAL, NORMAL] When a wait with a time limit began, which the kernel does not tell: what stands in front of libc's
-//! function notes it on the stack (`interpose`), where a checkpoint finds it above the stack pointer of the call.
+//! function (`interpose`) or of the kernel's entry (`vsyscall`) notes it on the stack, where a checkpoint finds it above
+//! the stack pointer of the call.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -7,18 +8,18 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Began {
-    magic: [u32; 2],
+    pub magic: [u32; 2],
     /// Its own address.
-    at: u32,
+    pub at: u32,
     /// The clock below is that of this one.
-    epoch: u32,
+    pub epoch: u32,
     /// Two arguments of the call.
-    call: [u32; 2],
+    pub call: [u32; 2],
     /// CLOCK_MONOTONIC, nanoseconds: its low half, its high half.
-    start: [u32; 2],
+    pub start: [u32; 2],
 }
 
-const MAGIC: [u32; 2] = [0x6b63_6c73, 0x6e67_6562];
+pub const MAGIC: [u32; 2] = [0x6b63_6c73, 0x6e67_6562];
 
 impl Began {
     /// How far above the stack pointer one is looked for: more than libc's functions take, and less than the signal frame

@@ -21,3 +21,5 @@ pub mod pending;
 pub mod thread_view;
 #[cfg(target_arch = "x86")]
 pub mod tls;
+#[cfg(target_arch = "x86")]
+pub mod vsyscall;

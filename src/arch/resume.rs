@@ -33,8 +33,12 @@ pub struct Timeout {
 impl Timeout {
     /// Whether nothing of the call tells how much of its time has gone by, but when it began on CLOCK_MONOTONIC would.
     pub fn is_told_by_start(&self) -> bool {
-        let is_in_call = self.absolute || self.rest.is_some() || matches!(self.place, Place::Socket(_));
-        !is_in_call && self.passes_on() == MONOTONIC
+        !self.absolute && self.rest.is_none() && self.passes_on() == MONOTONIC
+    }
+
+    /// It is a property of a socket, where the call itself may have none.
+    pub fn is_of_socket(&self) -> bool {
+        matches!(self.place, Place::Socket(_))
     }
 
     /// The clock by which the time that is left grows less while nobody waits for it.

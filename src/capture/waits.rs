@@ -13,6 +13,7 @@ use crate::arch::began::Began;
 use crate::arch::entry;
 use crate::arch::frame::{self, uc};
 use crate::arch::resume::{Interrupted, LONGEST, POLLIN, Place, Resume, SOCKETCALL, TAI, Timeout, how, timeout};
+use crate::arch::vsyscall;
 use crate::sys::log::log;
 use crate::sys::{fs, nr, process, restarted, socket};
 
@@ -509,7 +510,13 @@ fn number_in_code(frame: Frame, after: u32) -> Option<u32> {
     }
     // call gs:0x10, as glibc calls it.
     const CALL: [u8; 7] = [0x65, 0xff, 0x15, 0x10, 0, 0, 0];
-    let back = read_word(esp.checked_add(12)?)?;
+    let mut back = read_word(esp.checked_add(12)?)?;
+    let mut caller = esp.checked_add(16)?;
+    let front = vsyscall::frame_of(back);
+    if front != 0 {
+        caller = caller.checked_add(front)?;
+        back = read_word(caller.checked_sub(4)?)?;
+    }
     if code_before(back, &mut [0; 7]) != Some(&CALL[..]) {
         return None;
     }
@@ -517,9 +524,9 @@ fn number_in_code(frame: Frame, after: u32) -> Option<u32> {
     // glibc's way of passing six arguments: a function of its own, called with the number in eax.
     const SIX: [u8; 11] = [0x53, 0x57, 0x55, 0x8b, 0x1f, 0x8b, 0x6f, 0x08, 0x8b, 0x7f, 0x04];
     if code_before(call, &mut [0; 11]) != Some(&SIX[..]) {
-        return number_before(call, Some(esp.checked_add(16)?));
+        return number_before(call, Some(caller));
     }
-    let outer = read_word(esp.checked_add(28)?)?;
+    let outer = read_word(caller.checked_add(12)?)?;
     let mut near = [0; 5];
     code_before(outer, &mut near)?;
     let [0xe8, a, b, c, d] = near else { return None };

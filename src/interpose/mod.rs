@@ -9,6 +9,7 @@ pub mod actions;
 pub mod clock;
 pub mod guard;
 pub mod ids;
+pub mod limits;
 pub mod masks;
 pub mod next;
 pub mod raw_call;

@@ -121,6 +121,8 @@ names! {
     EPOLL_WAIT = c"epoll_wait";
     SEMTIMEDOP = c"semtimedop";
     SEMTIMEDOP64 = c"__semtimedop64";
+    SETSOCKOPT = c"setsockopt";
+    SETSOCKOPT64 = c"__setsockopt64";
     PTHREAD_CREATE = c"pthread_create";
     THRD_CREATE = c"thrd_create";
     PTHREAD_ATTR_GETSIGMASK = c"pthread_attr_getsigmask_np";

@@ -32,7 +32,9 @@ pub unsafe extern "C" fn syscall(
         }
     }
     let args = [a1, a2, a3, a4, a5, a6].map(|arg| arg as u32);
-    let is_limited = timeout(number as u32, args).is_some_and(|timeout| timeout.is_told_by_start());
+    let limit = timeout(number as u32, args);
+    // Of sockets that have limits, libc's function leads to a note of its own.
+    let is_limited = limit.is_some_and(|timeout| timeout.is_told_by_start() && !timeout.is_of_socket());
     // SAFETY: libc's function of this name.
     noted(is_limited, [a1, a2], || match unsafe { next::SYSCALL.function::<Call>() } {
         // SAFETY: the caller's arguments.

@@ -214,12 +214,30 @@ pub fn read_ldt(out: &mut [u8]) -> Result<usize, Errno> {
     unsafe { call!(nr::MODIFY_LDT, 0, out.as_mut_ptr(), out.len()) }
 }
 
-/// Head and length of the thread's robust list.
-pub fn robust_list() -> (usize, usize) {
+/// Head and length of a thread's robust list; 0 for the calling thread's.
+pub fn robust_list(tid: u32) -> Result<(usize, usize), Errno> {
     let (mut head, mut len) = (0usize, 0usize);
     // SAFETY: both are words, as the call demands of a 32-bit task.
-    let _ = unsafe { call!(nr::GET_ROBUST_LIST, 0, &raw mut head, &raw mut len) };
-    (head, len)
+    unsafe { call!(nr::GET_ROBUST_LIST, tid, &raw mut head, &raw mut len) }?;
+    Ok((head, len))
+}
+
+/// Memory of this process that may not be there: all of it or an error.
+pub fn read_memory(at: usize, out: &mut [u8]) -> Result<(), Errno> {
+    let (to, from) = ([out.as_mut_ptr() as usize, out.len()], [at, out.len()]);
+    // SAFETY: the kernel writes at most `out.len()` bytes into `out`.
+    let read = unsafe { call!(nr::PROCESS_VM_READV, getpid(), &raw const to, 1, &raw const from, 1, 0) }?;
+    if read == out.len() { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// The other way.
+///
+/// # Safety
+/// If there is memory, nothing relies on what it holds.
+pub unsafe fn write_memory(at: usize, bytes: &[u8]) -> Result<(), Errno> {
+    let (from, to) = ([bytes.as_ptr() as usize, bytes.len()], [at, bytes.len()]);
+    // SAFETY: the kernel reads `bytes`; by the contract above.
+    unsafe { call!(nr::PROCESS_VM_WRITEV, getpid(), &raw const from, 1, &raw const to, 1, 0) }.map(drop)
 }
 
 /// Low and high halves of a thread's capabilities: effective, permitted, inheritable.

@@ -41,5 +41,10 @@ pub unsafe fn take_restart_info() -> Option<RestartInfo> {
 /// Differs from restart to restart; 0 in a program that was never restarted.
 pub fn epoch() -> u32 {
     // SAFETY: inside the static.
-    unsafe { core::ptr::read_volatile((restart_info_address() + offset_of!(RestartInfo, epoch)) as *const u32) }
+    unsafe { core::ptr::read_volatile(epoch_address() as *const u32) }
+}
+
+/// Where [`epoch`] lies.
+pub fn epoch_address() -> usize {
+    restart_info_address() + offset_of!(RestartInfo, epoch)
 }

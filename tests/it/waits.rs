@@ -171,13 +171,17 @@ fn rest(spec: Spec, call: &str, later: bool, restarts: bool) {
     job.end("at the end");
 }
 
+/// Waits in what the words of `call` say.
+fn wait_rest(call: &str) -> Spec {
+    call.split(' ').fold(Spec::new("wait_rest"), |spec, word| spec.arg(word))
+}
+
 /// Several at once: they do little but wait.
 #[track_caller]
 fn rest_of_each(calls: &[&str], later: bool, restarts: bool) {
     std::thread::scope(|scope| {
         for call in calls {
-            let spec = call.split(' ').fold(Spec::new("wait_rest"), |spec, word| spec.arg(word));
-            scope.spawn(move || rest(spec, call, later, restarts));
+            scope.spawn(move || rest(wait_rest(call), call, later, restarts));
         }
     });
 }
@@ -201,10 +205,15 @@ fn rest_of_system_calls_that_do_not_tell_it() {
 /// The signal frame is elsewhere than the stack that waits.
 #[test]
 fn rest_with_alternate_stacks() {
-    let exact =
-        ["nanosleep altstack", "sem_monotonic altstack", "poll altstack", "futex altstack", "poll_raw altstack"];
+    let exact = [
+        "nanosleep altstack",
+        "sem_monotonic altstack",
+        "poll altstack",
+        "futex altstack",
+        "poll_raw altstack",
+        "recv altstack",
+    ];
     rest_of_each(&exact, false, true);
-    rest_of_each(&["recv altstack"], true, true);
 }
 
 #[test]
@@ -224,9 +233,15 @@ fn rest_that_the_kernel_writes_back() {
 
 #[test]
 fn rest_of_sockets_with_a_limit() {
-    rest_of_each(&["recv", "read", "recvmsg", "recvmmsg"], true, true);
+    rest_of_each(&["recv", "recv late", "read", "readv", "recvmsg", "recvmmsg", "accept", "accept4"], false, true);
     // After a restart, a full socket has room for a few bytes more.
-    rest_of_each(&["send", "accept"], true, false);
+    rest_of_each(&["send", "write", "sendmsg"], false, false);
+}
+
+/// By calls that libc makes itself, and by a pointer of before they had one.
+#[test]
+fn rest_of_sockets_behind_libc() {
+    rest_of_each(&["getc", "getc late", "recvfrom_raw", "recv_by_pointer"], false, true);
 }
 
 #[test]
@@ -347,11 +362,22 @@ fn waits_begin_once() {
         "futex",
         "futex_time64",
         "io_getevents",
+        "recv",
+        "recv late",
+        "read",
+        "readv",
+        "recvmsg",
+        "recvmmsg",
+        "recvfrom_raw",
+        "recv_by_pointer",
+        "getc",
+        "accept",
+        "accept4",
     ];
     // What they wait for does not outlive the process.
-    let here = ["semtimedop", "semtimedop_ipc", "semtimedop_time64"];
+    let here = ["semtimedop", "semtimedop_ipc", "semtimedop_time64", "send", "write", "sendmsg"];
     let wait = |call: &str, rounds: &[bool]| {
-        let Some(mut job) = Spec::new("wait_rest").arg(call).arg("long").start() else { return };
+        let Some(mut job) = wait_rest(call).arg("long").start() else { return };
         for (index, &restarts) in rounds.iter().enumerate() {
             let round = job.go_without_waiting(index + 1 == rounds.len());
             job.wait_file(&format!("began.{round}"));

@@ -1,8 +1,8 @@
 /*
  * Waits with a time limit, which a checkpoint must neither end early nor lengthen: in each round the main thread
  * and others wait once for 2 s in the call that argv[2] names, all at the same time, and must see it run out. With
- * argv[3] "altstack" each has an alternate stack for its signals, as threads of Rust, Go, Java programs have; with "long"
- * they wait for 6 s.
+ * argv[3] or argv[4] "altstack" each has an alternate stack for its signals, as threads of Rust, Go, Java programs have; with "long"
+ * they wait for 6 s; with "late" they are there before the sockets have limits.
  */
 // libs: -lpthread
 #include "harness.h"
@@ -11,10 +11,12 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 #define THREADS 6
@@ -26,6 +28,8 @@ static unsigned long aio;
 static sem_t never;
 static pthread_barrier_t together;
 static char failed[THREADS + 1][128];
+static FILE *streams[THREADS + 1];
+static ssize_t (*recv_by_pointer)(int, void *, size_t, int) = recv;
 
 static int is(const char *name)
 {
@@ -38,7 +42,7 @@ static int timed_out(int result, int expected)
 }
 
 /* 0 when the time has run out as it must, else an errno or -1. */
-static int wait_once(void)
+static int wait_once(int number)
 {
     const struct timespec limit = {ms_limit / 1000, ms_limit % 1000 * 1000000};
     const long long limit64[2] = {limit.tv_sec, limit.tv_nsec};
@@ -132,6 +136,27 @@ static int wait_once(void)
         return timed_out((int)recv(sockets[0], &event, 1, 0), EAGAIN);
     if (is("read"))
         return timed_out((int)read(sockets[0], &event, 1), EAGAIN);
+    if (is("readv")) {
+        struct iovec to = {&event, 1};
+        return timed_out((int)readv(sockets[0], &to, 1), EAGAIN);
+    }
+    if (is("recvfrom_raw"))
+        return timed_out((int)syscall(SYS_recvfrom, sockets[0], &event, 1, 0, NULL, NULL), EAGAIN);
+    if (is("recv_by_pointer"))
+        return timed_out((int)recv_by_pointer(sockets[0], &event, 1, 0), EAGAIN);
+    if (is("getc")) {
+        clearerr(streams[number]);
+        return timed_out(getc(streams[number]), EAGAIN);
+    }
+    if (is("write"))
+        return timed_out((int)write(sockets[0], &event, 1), EAGAIN);
+    if (is("sendmsg")) {
+        struct iovec from = {&event, 1};
+        struct msghdr message = {.msg_iov = &from, .msg_iovlen = 1};
+        return timed_out((int)sendmsg(sockets[0], &message, 0), EAGAIN);
+    }
+    if (is("accept4"))
+        return timed_out(accept4(listener, NULL, NULL, SOCK_CLOEXEC), EAGAIN);
     if (is("recvmsg")) {
         struct msghdr message = {0};
         return timed_out((int)recvmsg(sockets[0], &message, 0), EAGAIN);
@@ -172,7 +197,7 @@ static void timed_wait(int number)
     pthread_barrier_wait(&together);
     clock_gettime(CLOCK_MONOTONIC, &before);
     errno = 0;
-    int error = wait_once();
+    int error = wait_once(number);
     clock_gettime(CLOCK_MONOTONIC, &after);
     long ms = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
     if (error != 0 || ms < ms_limit - 1)
@@ -181,6 +206,27 @@ static void timed_wait(int number)
 }
 
 static int with_altstack;
+
+/* Where libc makes system calls by. */
+static uintptr_t sysinfo(void)
+{
+    uintptr_t value;
+    __asm__("movl %%gs:0x10, %0" : "=r"(value));
+    return value;
+}
+
+static void set_limits(void)
+{
+    const struct timeval none = {0}, limit = {ms_limit / 1000, ms_limit % 1000 * 1000};
+    NEED(setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none) == 0);
+    /* Up to here, nothing stands before the kernel. */
+    NEED(sysinfo() == getauxval(AT_SYSINFO));
+    for (int option = SO_RCVTIMEO; option <= SO_SNDTIMEO; option++) {
+        NEED(setsockopt(sockets[0], SOL_SOCKET, option, &limit, sizeof limit) == 0);
+        NEED(setsockopt(listener, SOL_SOCKET, option, &limit, sizeof limit) == 0);
+    }
+}
+
 
 static void *waiter(void *number)
 {
@@ -195,31 +241,43 @@ static void *waiter(void *number)
     return NULL;
 }
 
+static void start_threads(void)
+{
+    for (intptr_t i = 1; i <= THREADS; i++) {
+        pthread_t thread;
+        NEED(pthread_create(&thread, NULL, waiter, (void *)i) == 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     start(argc, argv);
     call = argc > 2 ? argv[2] : "nanosleep";
-    with_altstack = argc > 3 && strcmp(argv[3], "altstack") == 0;
-    if (argc > 3 && strcmp(argv[3], "long") == 0)
-        ms_limit = 6000;
+    int late = 0;
+    for (int i = 3; i < argc; i++) {
+        with_altstack |= strcmp(argv[i], "altstack") == 0;
+        late |= strcmp(argv[i], "late") == 0;
+        if (strcmp(argv[i], "long") == 0)
+            ms_limit = 6000;
+    }
     waiter(NULL);
     struct epoll_event event = {.events = EPOLLIN};
     NEED(pipe(empty_pipe) == 0 && sem_init(&never, 0, 0) == 0);
     NEED((epoll_fd = epoll_create1(0)) >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, empty_pipe[0], &event) == 0);
     NEED(pthread_barrier_init(&together, NULL, THREADS + 1) == 0);
-    struct timeval limit = {ms_limit / 1000, ms_limit % 1000 * 1000};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) == 0);
     NEED((listener = socket(AF_UNIX, SOCK_STREAM, 0)) >= 0);
-    for (int option = SO_RCVTIMEO; option <= SO_SNDTIMEO; option++) {
-        NEED(setsockopt(sockets[0], SOL_SOCKET, option, &limit, sizeof limit) == 0);
-        NEED(setsockopt(listener, SOL_SOCKET, option, &limit, sizeof limit) == 0);
-    }
-    if (is("accept")) {
+    if (late)
+        start_threads();
+    set_limits();
+    for (int i = 0; i <= THREADS; i++)
+        NEED((streams[i] = fdopen(dup(sockets[0]), "r")) != NULL);
+    if (strncmp(call, "accept", 6) == 0) {
         /* A name that the kernel chooses. */
         NEED(bind(listener, (struct sockaddr *)&address, sizeof address.sun_family) == 0 && listen(listener, 1) == 0);
     }
-    if (is("send")) {
+    if (strncmp(call, "send", 4) == 0 || is("write")) {
         while (send(sockets[0], &address, sizeof address, MSG_DONTWAIT) > 0)
             ;
     }
@@ -229,10 +287,8 @@ int main(int argc, char **argv)
     if (is("io_getevents")) {
         NEED(syscall(SYS_io_setup, 4, &aio) == 0);
     }
-    for (intptr_t i = 1; i <= THREADS; i++) {
-        pthread_t thread;
-        NEED(pthread_create(&thread, NULL, waiter, (void *)i) == 0);
-    }
+    if (!late)
+        start_threads();
     ready();
     do {
         char name[32];
