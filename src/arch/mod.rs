@@ -10,6 +10,8 @@ pub mod frame;
 pub mod resume;
 
 #[cfg(target_arch = "x86")]
+pub mod clock_entry;
+#[cfg(target_arch = "x86")]
 pub mod debug_registers;
 #[cfg(target_arch = "x86")]
 pub mod entry;

@@ -7,8 +7,10 @@
 use super::failure::{Failure, refuse};
 use super::notices::{Notices, notice};
 use super::{Context, Stream};
+use crate::arch::clock_entry;
 use crate::format::notice::code;
-use crate::format::timers::{ClockOffsets, Clocks, Itimer, Timer, clock, notify};
+use crate::format::task::FrontInfo;
+use crate::format::timers::{ClockFront, ClockOffsets, Clocks, Itimer, Timer, clock, notify};
 use crate::format::{FLAG_OPTIONAL, kind};
 use crate::sys::abi::OWN_MARK;
 use crate::sys::lines::{Cursor, Lines, parse_dec, parse_hex};
@@ -149,6 +151,17 @@ pub fn capture_timers(
     if let Some(offsets) = clock_offsets() {
         stream.record(kind::CLOCK_OFFSETS, FLAG_OPTIONAL, &offsets, &[])?;
     }
+    let [clock_gettime, clock_gettime64] = clock_entry::functions().map(|function| U64::new(function as u64));
+    let front = ClockFront {
+        info: U64::new(clock_front::info_address() as u64),
+        info_size: U32::new(size_of::<FrontInfo>() as u32),
+        in_use: U32::new(clock_front::is_in_use().into()),
+        clock_gettime,
+        clock_gettime64,
+        monotonic: U64::new(clock_front::offset_of(process::CLOCK_MONOTONIC) as u64),
+        boottime: U64::new(clock_front::offset_of(process::CLOCK_BOOTTIME) as u64),
+    };
+    stream.record(kind::CLOCK_FRONT, FLAG_OPTIONAL, &front, &[])?;
     stream.record(kind::ITIMERS, 0, &read.itimers, &[])?;
     if !read.known {
         notice!(

@@ -11,7 +11,7 @@ use super::reader::{PageData, Record, StoredRun};
 use super::signals::{NSIG, SigAction, SigPending};
 use super::task::{Program, Runtime, Task};
 use super::thread::{Cpu, CpuFpu, FpuComponent, RestartBlock, Thread, TlsEntry};
-use super::timers::{ClockOffsets, Clocks, Itimer, Timer};
+use super::timers::{ClockFront, ClockOffsets, Clocks, Itimer, Timer};
 use super::{FLAG_OPTIONAL, FormatError, MAGIC_HEAD, ReadAt, Reader, RecordHead, kind};
 use zerocopy::{FromBytes, FromZeros, Immutable, KnownLayout};
 
@@ -139,6 +139,7 @@ pub struct Image {
     pub timers: Vec<Timer>,
     pub clocks: Option<Clocks>,
     pub clock_offsets: Option<ClockOffsets>,
+    pub clock_front: Option<ClockFront>,
     pub threads: Vec<ThreadEntry>,
     pub ldt: Vec<TlsEntry>,
     /// Ordered by address.
@@ -251,6 +252,7 @@ struct Parts {
     itimers: Option<[Itimer; 3]>,
     clocks: Option<Clocks>,
     clock_offsets: Option<ClockOffsets>,
+    clock_front: Option<ClockFront>,
     timers: Vec<Timer>,
     threads: Vec<ThreadEntry>,
     /// The thread whose CPU has not come yet.
@@ -390,6 +392,7 @@ impl Parts {
             kind::ITIMERS => once(&mut self.itimers, record.kind, plain(&record)?)?,
             kind::CLOCKS => once(&mut self.clocks, record.kind, plain(&record)?)?,
             kind::CLOCK_OFFSETS => once(&mut self.clock_offsets, record.kind, plain(&record)?)?,
+            kind::CLOCK_FRONT => once(&mut self.clock_front, record.kind, plain(&record)?)?,
             kind::TIMER => self.timers.push(plain(&record)?),
             kind::THREAD => {
                 if self.open_thread.is_some() {
@@ -529,6 +532,7 @@ impl Parts {
             timers: self.timers,
             clocks: self.clocks,
             clock_offsets: self.clock_offsets,
+            clock_front: self.clock_front,
             threads: self.threads,
             ldt: self.ldt,
             runs: self.runs,

@@ -118,6 +118,8 @@ pub mod kind {
     pub const CLOCKS: u32 = 605;
     /// Ours: what a time namespace adds to them.
     pub const CLOCK_OFFSETS: u32 = 606;
+    /// Ours: the front that adds to them where there is no such namespace.
+    pub const CLOCK_FRONT: u32 = 607;
     pub const TAIL: u32 = 9001;
     pub const ERROR: u32 = 9999;
 
@@ -155,6 +157,7 @@ pub mod kind {
             TIMER => "TIMER",
             CLOCKS => "CLOCKS",
             CLOCK_OFFSETS => "CLOCK_OFFSETS",
+            CLOCK_FRONT => "CLOCK_FRONT",
             TAIL => "TAIL",
             ERROR => "ERROR",
             _ => "unknown",

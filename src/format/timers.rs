@@ -32,6 +32,24 @@ pub struct ClockOffsets {
 }
 const _: () = assert!(size_of::<ClockOffsets>() == 16);
 
+/// CLOCK_FRONT: what a restart needs to have the clocks go on by a front, and what the front adds already.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct ClockFront {
+    /// Address of the library's [`FrontInfo`](super::task::FrontInfo), which a restart fills in.
+    pub info: U64,
+    pub info_size: U32,
+    /// 1: a restart has led the vdso of the program to the front.
+    pub in_use: U32,
+    /// Addresses of the library's functions that take the place of the vdso's.
+    pub clock_gettime: U64,
+    pub clock_gettime64: U64,
+    /// What the clocks show more than the kernel's, nanoseconds.
+    pub monotonic: U64,
+    pub boottime: U64,
+}
+const _: () = assert!(size_of::<ClockFront>() == 48);
+
 /// TIMER: a timer of timer_create(2).
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

@@ -11,6 +11,7 @@ use crate::format::header::{FEATURE_NAMES, component_name};
 use crate::format::ids::{TableHead, Translation, uses};
 use crate::format::image::{Image, ThreadEntry, VmaEntry};
 use crate::format::memory::{vma_flag, vma_kind};
+use crate::format::task::{FrontInfo, RestartInfo};
 use crate::format::thread::{Cpu, SSE_SIZE, TlsEntry, X87_SIZE, desc, flag};
 use crate::format::{PAGE, kind};
 
@@ -273,7 +274,7 @@ fn inside(image: &Image, addr: u64, len: u64, prot: u32) -> bool {
 fn check_places(image: &Image, _host: &Host, problems: &mut Problems) {
     let runtime = &image.runtime;
     let (info, size) = (runtime.restart_info.get(), u64::from(runtime.restart_info_size.get()));
-    if size != size_of::<crate::format::task::RestartInfo>() as u64 || !inside(image, info, size, READ | WRITE) {
+    if size != size_of::<RestartInfo>() as u64 || !inside(image, info, size, READ | WRITE) {
         problems.refuse(kind::RUNTIME, "restart_info", info);
     }
     if let Some(ids) = image.ids {
@@ -286,6 +287,20 @@ fn check_places(image: &Image, _host: &Host, problems: &mut Problems) {
         }
         if image.threads.len() > ids.capacity.get() as usize {
             problems.refuse(kind::IDS, "capacity", ids.capacity.get().into());
+        }
+    }
+    if let Some(front) = image.clock_front {
+        let (info, size) = (front.info.get(), front.info_size.get());
+        if size as usize != size_of::<FrontInfo>() || !inside(image, info, size.into(), READ | WRITE) {
+            problems.refuse(kind::CLOCK_FRONT, "info", info);
+        }
+        for function in [front.clock_gettime.get(), front.clock_gettime64.get()] {
+            if !inside(image, function, 16, EXEC) {
+                problems.refuse(kind::CLOCK_FRONT, "function", function);
+            }
+        }
+        if front.in_use.get() > 1 {
+            problems.refuse(kind::CLOCK_FRONT, "in_use", front.in_use.get().into());
         }
     }
     if !inside(image, runtime.leave.get(), 16, EXEC) {

@@ -2,7 +2,7 @@
 //!
 //! `check` holds the image against this machine, `files` opens what the program had open, `memory`
 //! decides what each mapping is made from, `layout` finds room for the restorer, `vdso` brings the
-//! kernel's pages to their place, `plan`, `threads` and `timers` write the
+//! kernel's pages to their place, `clock_front` says what is added to its clocks, `plan`, `threads` and `timers` write the
 //! restorer's steps. `runtime::takeover` calls them
 //! in order.
 
@@ -17,6 +17,8 @@ mod check_timers;
 
 #[cfg(target_arch = "x86")]
 pub(crate) mod absent;
+#[cfg(target_arch = "x86")]
+pub(crate) mod clock_front;
 #[cfg(target_arch = "x86")]
 pub(crate) mod files;
 #[cfg(target_arch = "x86")]

@@ -14,7 +14,7 @@ use super::vdso::VdsoPlan;
 use crate::arch::cpu::Cpu as HostCpu;
 use crate::format::image::{Image, VmaEntry};
 use crate::format::memory::vma_flag;
-use crate::format::task::RestartInfo;
+use crate::format::task::{FrontInfo, RestartInfo};
 use crate::sys::abi::KernelSigaction;
 use crate::sys::{fs as raw, nr, process};
 use std::collections::HashMap;
@@ -38,6 +38,8 @@ pub struct Inputs<'a> {
     pub seals: &'a [(RawFd, u32)],
     pub region: Region,
     pub info: &'a RestartInfo,
+    /// What the front of the clocks does, if the vdso leads to it.
+    pub clock_front: Option<FrontInfo>,
     pub task_size: u64,
     /// Threads get the ids that they had.
     pub same_ids: bool,
@@ -106,6 +108,9 @@ pub fn write_plan(inputs: &Inputs<'_>, steps: &mut Steps) -> Result<(), String> 
     }
     restore_signals(inputs, steps);
     steps.copy(inputs.info.as_bytes(), inputs.image.runtime.restart_info.get() as u32);
+    if let (Some(info), Some(front)) = (&inputs.clock_front, inputs.image.clock_front) {
+        steps.copy(info.as_bytes(), front.info.get() as u32);
+    }
     attributes::pass_inherited(inputs, steps);
     threads::restore_threads(inputs, steps)
 }

@@ -108,26 +108,6 @@ pub fn find_lost(image: &Image, ids: TimerIds) -> Vec<String> {
     }
 }
 
-/// Says which clocks show less than they did at the checkpoint: this machine was booted later.
-pub fn find_clocks_that_go_back(image: &Image) -> Vec<String> {
-    let Some(clocks) = &image.clocks else { return Vec::new() };
-    let all = [
-        ("CLOCK_MONOTONIC", process::CLOCK_MONOTONIC, clocks.monotonic.get()),
-        ("CLOCK_BOOTTIME", process::CLOCK_BOOTTIME, clocks.boottime.get()),
-    ];
-    let behind = |(name, clock, then): (&str, u32, u64)| {
-        let now = process::clock(clock);
-        let now = now.nanoseconds();
-        (now < then).then(|| {
-            format!(
-                "{name} goes back by {:.1} s for the program: a time of this clock that it has stored lies in its future",
-                (then - now) as f64 / 1e9
-            )
-        })
-    };
-    all.into_iter().filter_map(behind).collect()
-}
-
 /// Before the first thread is made.
 pub fn begin(inputs: &Inputs<'_>, steps: &mut Steps) {
     if inputs.timer_ids == TimerIds::Chosen && !inputs.image.timers.is_empty() {

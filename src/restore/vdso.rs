@@ -1,7 +1,7 @@
 //! [NORMAL] The kernel's code and data pages: moved to where the program knows them.
 
 use super::layout::Mapping;
-use crate::format::image::Image;
+use crate::format::image::{Image, VmaEntry};
 use crate::format::memory::vma_kind;
 use std::fs::File;
 
@@ -22,17 +22,39 @@ pub struct VdsoPlan {
     pub patches: Vec<(u64, [u8; 5])>,
     /// The image's own copy of the vdso is put back as plain memory.
     pub keep_old_code: bool,
+    /// Where the vdso of the program leads to the front of its clocks: what the front asks.
+    pub front: Option<ClockFunctions>,
 }
+
+/// Addresses of this kernel's functions; 0 where it has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockFunctions {
+    pub clock_gettime: u32,
+    pub clock_gettime64: u32,
+}
+
+impl ClockFunctions {
+    /// Of a vdso with these `symbols`, at `start`.
+    fn find(symbols: &[(String, u64)], start: u64) -> ClockFunctions {
+        let address = |wanted| symbols.iter().find(|(name, _)| name == wanted).map_or(0, |(_, at)| (start + at) as u32);
+        ClockFunctions { clock_gettime: address(CLOCK_GETTIME), clock_gettime64: address(CLOCK_GETTIME64) }
+    }
+}
+
+const CLOCK_GETTIME: &str = "__vdso_clock_gettime";
+const CLOCK_GETTIME64: &str = "__vdso_clock_gettime64";
 
 fn is_kernel(name: &str) -> bool {
     name == "[vdso]" || name.starts_with("[vvar")
 }
 
-/// Decides how. `hole` finds room for `len` bytes that is free here and in the image.
+/// Decides how. With `go_back`, a clock of the program would: a front is put before the vdso if it can. `hole` finds room
+/// for `len` bytes that is free here and in the image.
 pub fn plan_vdso(
     image: &Image,
     source: &File,
     own: &[Mapping],
+    go_back: bool,
     hole: &mut dyn FnMut(u64) -> Option<u64>,
 ) -> Result<VdsoPlan, String> {
     let here: Vec<&Mapping> = own.iter().filter(|mapping| is_kernel(&mapping.name)).collect();
@@ -45,7 +67,7 @@ pub fn plan_vdso(
             (entry.vma.start.get(), entry.vma.end.get(), name)
         })
         .collect();
-    let mut plan = VdsoPlan { moves: Vec::new(), patches: Vec::new(), keep_old_code: false };
+    let mut plan = VdsoPlan { moves: Vec::new(), patches: Vec::new(), keep_old_code: false, front: None };
     if there.is_empty() {
         return Ok(plan);
     }
@@ -62,12 +84,22 @@ pub fn plan_vdso(
         None => Vec::new(),
     };
     let new = here.iter().find(|mapping| mapping.name == "[vdso]").map(|mapping| own_bytes(mapping));
-    if same_shape && (code.is_none() || new.as_deref() == Some(old.as_slice())) {
-        if let Some(code) = code.filter(|_| image.clock_offsets.is_some() && !is_in_time_namespace()) {
-            let why = "there is no time namespace here as there was; restart it by 'selfckpt restart' without '--pid new', \
-                       or from another generation";
-            check_not_inside(image, code.vma.start.get(), code.vma.end.get(), &symbols(&old)?, why)?;
+    let is_same = same_shape && (code.is_none() || new.as_deref() == Some(old.as_slice()));
+    let old_symbols = if code.is_some() { symbols(&old)? } else { Vec::new() };
+    let inside = code.and_then(|code| find_inside(image, code, &old_symbols));
+    let in_front = image.clock_front.filter(|front| front.in_use.get() != 0);
+    // Who reads the clock in the vdso as it was goes on there: then it stays without.
+    let new_front = image.clock_front.filter(|_| go_back && in_front.is_none() && inside.is_none());
+    if is_same && new_front.is_none() {
+        if let Some(ip) = inside.filter(|_| image.clock_offsets.is_some() && !is_in_time_namespace()) {
+            return Err(cannot_go_on(
+                ip,
+                "there is no time namespace here as there was; restart it by 'selfckpt restart' without '--pid new', \
+                 or from another generation",
+            ));
         }
+        plan.front =
+            code.filter(|_| in_front.is_some()).map(|code| ClockFunctions::find(&old_symbols, code.vma.start.get()));
         plan.moves = here
             .iter()
             .zip(&there)
@@ -75,7 +107,7 @@ pub fn plan_vdso(
             .collect();
         return Ok(plan);
     }
-    // Another kernel: its vdso stays whole, elsewhere, and the old entry points lead there.
+    // Another kernel, or a front: this kernel's vdso stays whole, elsewhere, and the old entry points lead there.
     let (Some(new), Some(code)) = (new, code) else {
         return Err("the program uses a vdso, and this kernel has none".to_string());
     };
@@ -86,24 +118,30 @@ pub fn plan_vdso(
         .map(|here| Move { from: here.start, len: here.end - here.start, to: base + here.start - first })
         .collect();
     let new_start = here.iter().find(|mapping| mapping.name == "[vdso]").map_or(0, |mapping| mapping.start);
+    let new_start = base + (new_start - first);
     let new_symbols = symbols(&new)?;
-    let old_symbols = symbols(&old)?;
-    let why = format!(
-        "this kernel's vdso is another one; restart it from another generation, or on the kernel {}",
-        image.release
-    );
-    check_not_inside(image, code.vma.start.get(), code.vma.end.get(), &old_symbols, &why)?;
+    if let Some(ip) = inside {
+        let why = format!(
+            "this kernel's vdso is another one; restart it from another generation, or on the kernel {}",
+            image.release
+        );
+        return Err(cannot_go_on(ip, &why));
+    }
     for (name, offset) in old_symbols {
-        let Some((_, target)) = new_symbols.iter().find(|(new, _)| *new == name) else {
-            return Err(format!("this kernel's vdso has no {name}, which the program may call"));
+        let of_kernel = new_symbols.iter().find(|(new, _)| *new == name).map(|(_, target)| new_start + target);
+        let target = match (name.as_str(), new_front) {
+            (CLOCK_GETTIME, Some(front)) => Some(front.clock_gettime.get()),
+            (CLOCK_GETTIME64, Some(front)) => Some(front.clock_gettime64.get()),
+            _ => of_kernel,
         };
+        let to = target.ok_or_else(|| format!("this kernel's vdso has no {name}, which the program may call"))?;
         let from = code.vma.start.get() + offset;
-        let to = base + (new_start - first) + target;
         let distance = (to as u32).wrapping_sub(from as u32).wrapping_sub(5);
         let mut jump = [0xe9, 0, 0, 0, 0];
         jump[1..].copy_from_slice(&distance.to_le_bytes());
         plan.patches.push((from, jump));
     }
+    plan.front = in_front.or(new_front).map(|_| ClockFunctions::find(&new_symbols, new_start));
     plan.keep_old_code = true;
     Ok(plan)
 }
@@ -112,24 +150,22 @@ pub fn plan_vdso(
 const JUMP: u64 = 5;
 const VSYSCALL: u64 = 32;
 
-/// The old code cannot go on where it reads the old kernel's data. In a system call it can: behind the
-/// call it only pops registers and returns.
-fn check_not_inside(image: &Image, start: u64, end: u64, symbols: &[(String, u64)], why: &str) -> Result<(), String> {
+/// Where a thread is in the old code and cannot go on there: that reads the old kernel's data. In a system call it can:
+/// behind the call it only pops registers and returns.
+fn find_inside(image: &Image, code: &VmaEntry, symbols: &[(String, u64)]) -> Option<u64> {
+    let (start, end) = (code.vma.start.get(), code.vma.end.get());
     let vsyscall = symbols.iter().find(|(name, _)| name == "__kernel_vsyscall").map(|(_, offset)| start + offset);
-    for thread in &image.threads {
-        let ip = thread.cpu.ip.get();
-        let in_call = vsyscall.is_some_and(|entry| (entry + JUMP..entry + VSYSCALL).contains(&ip));
-        if (start..end).contains(&ip) && !in_call {
-            return Err(format!(
-                "the program was reading the clock ({ip:#x}, in the vdso) when the image was taken, and {why}"
-            ));
-        }
-    }
-    Ok(())
+    let in_call = |ip: u64| vsyscall.is_some_and(|entry| (entry + JUMP..entry + VSYSCALL).contains(&ip));
+    let mut ips = image.threads.iter().map(|thread| thread.cpu.ip.get());
+    ips.find(|ip| (start..end).contains(ip) && !in_call(*ip))
+}
+
+fn cannot_go_on(ip: u64, why: &str) -> String {
+    format!("the program was reading the clock ({ip:#x}, in the vdso) when the image was taken, and {why}")
 }
 
 /// In one, the code in the vdso reads the kernel's data at another place, where outside there is nothing.
-fn is_in_time_namespace() -> bool {
+pub fn is_in_time_namespace() -> bool {
     let offsets = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     offsets.split_whitespace().any(|word| word.parse::<i64>().is_ok_and(|number| number != 0))
 }

@@ -13,6 +13,7 @@ use crate::format::task::RestartInfo;
 use crate::restore::aio;
 use crate::restore::attributes;
 use crate::restore::check::{self, Host};
+use crate::restore::clock_front::{self, Behind};
 use crate::restore::files::{Files, raise_limit};
 use crate::restore::memory::{self, Mapped};
 use crate::restore::steps::Steps;
@@ -321,6 +322,7 @@ struct Prepared {
     mapped: Vec<Mapped>,
     vdso: vdso::VdsoPlan,
     vdso_temporary: Vec<u64>,
+    behind: Behind,
     aio: Vec<aio::Context>,
     mm_map_size: u32,
 }
@@ -332,7 +334,8 @@ const STACK: u64 = 4 * PAGE;
 fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Result<Prepared, String> {
     check_guards(image)?;
     let own = layout::own_mappings()?;
-    let vdso = vdso::plan_vdso(image, source, &own, &mut |len| reserve(image, host, len).ok())?;
+    let behind = clock_front::find_behind(image);
+    let vdso = vdso::plan_vdso(image, source, &own, behind.is_any(), &mut |len| reserve(image, host, len).ok())?;
     let mut vdso_temporary = Vec::new();
     let total: u64 = vdso.moves.iter().map(|vdso| vdso.len).sum();
     if total != 0 {
@@ -343,7 +346,7 @@ fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Re
         }
     }
     let aio = aio::find(image, source, &mut warn)?;
-    Ok(Prepared { mapped, vdso, vdso_temporary, aio, mm_map_size: mm_map_size()? })
+    Ok(Prepared { mapped, vdso, vdso_temporary, behind, aio, mm_map_size: mm_map_size()? })
 }
 
 /// Whether this kernel has guard regions, if the image has.
@@ -420,6 +423,23 @@ fn lay_out(inputs: &mut plan::Inputs<'_>, host: &Host) -> Result<plan::Region, S
     Ok(region)
 }
 
+/// Says whose clocks the program has.
+fn tell_clocks(behind: Behind, by_front: bool) {
+    if !behind.is_any() {
+        let whose = if vdso::is_in_time_namespace() { "a time namespace" } else { "this machine" };
+        log!(Info, "CLOCK_MONOTONIC and CLOCK_BOOTTIME are those of {whose}");
+    }
+    for (name, seconds) in behind.describe() {
+        if by_front {
+            log!(Info, "{name} goes on by a front that adds {seconds:.1} s to it");
+        } else {
+            warn(format!(
+                "{name} goes back by {seconds:.1} s for the program: a time of this clock that it has stored lies in its future"
+            ));
+        }
+    }
+}
+
 fn first_step(region: plan::Region) -> usize {
     (u64::from(region.start) + CODE + STACK) as usize
 }
@@ -456,11 +476,9 @@ fn go(
     (close, files): (&[i32], &Files),
     info: &RestartInfo,
 ) -> Result<std::convert::Infallible, String> {
-    let Prepared { mapped, vdso, vdso_temporary, aio, mm_map_size } = prepared;
+    let Prepared { mapped, vdso, vdso_temporary, behind, aio, mm_map_size } = prepared;
     let timer_ids = timers::find_timer_ids().map_err(|errno| format!("cannot make a timer: {errno}"))?;
-    for told in timers::find_clocks_that_go_back(image) {
-        warn(told);
-    }
+    tell_clocks(behind, vdso.front.is_some());
     for lost in timers::find_lost(image, timer_ids) {
         warn(lost);
     }
@@ -486,6 +504,7 @@ fn go(
         seals: &files.late_seals,
         region: plan::Region { start: 0, len: 0 },
         info,
+        clock_front: vdso.front.map(|functions| behind.front(functions, info.epoch)),
         task_size: host.task_size,
         same_ids,
         capabilities: without_choosing(start),

@@ -7,21 +7,27 @@ use crate::format::task::{FrontInfo, Shift};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
-static FRONT_INFO: OnItsPages<{ size_of::<FrontInfo>() }> = OnItsPages(UnsafeCell::new([0; size_of::<FrontInfo>()]));
+pub static FRONT_INFO: OnItsPages<{ size_of::<FrontInfo>() }> =
+    OnItsPages(UnsafeCell::new([0; size_of::<FrontInfo>()]));
 
 /// The clocks that are moved with CLOCK_MONOTONIC (it, _RAW, _COARSE) and with CLOCK_BOOTTIME (it, _ALARM), a bit each: as
 /// time namespaces do it.
-const WITH_MONOTONIC: u32 = 1 << 1 | 1 << 4 | 1 << 6;
-const WITH_BOOTTIME: u32 = 1 << 7 | 1 << 9;
+pub const WITH_MONOTONIC: u32 = 1 << 1 | 1 << 4 | 1 << 6;
+pub const WITH_BOOTTIME: u32 = 1 << 7 | 1 << 9;
 
 /// Where a restart finds it.
-pub fn address() -> usize {
+pub fn info_address() -> usize {
     FRONT_INFO.0.get() as usize
 }
 
 fn word(at: usize) -> u32 {
     // SAFETY: inside the static, whose parts are words.
-    unsafe { core::ptr::read_volatile((address() + at) as *const u32) }
+    unsafe { core::ptr::read_volatile((info_address() + at) as *const u32) }
+}
+
+/// Whether a restart has led the program's vdso to the front.
+pub fn is_in_use() -> bool {
+    word(offset_of!(FrontInfo, epoch)) != 0
 }
 
 /// The vdso's function, of the kernel's clocks, where the program's leads to the front; else 0.
@@ -31,7 +37,7 @@ pub fn clock_gettime64() -> usize {
 
 /// Where [`clock_gettime64`] lies.
 pub fn clock_gettime64_address() -> usize {
-    address() + offset_of!(FrontInfo, clock_gettime64)
+    info_address() + offset_of!(FrontInfo, clock_gettime64)
 }
 
 /// Nanoseconds that the program's clock shows more than the kernel's.

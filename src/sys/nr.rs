@@ -97,6 +97,7 @@ pub const WAITID: u32 = 284;
 pub const IO_SETUP: u32 = 245;
 pub const IO_DESTROY: u32 = 246;
 pub const IO_SUBMIT: u32 = 248;
+pub const CLOCK_GETTIME: u32 = 265;
 pub const IOPRIO_SET: u32 = 289;
 pub const IOPRIO_GET: u32 = 290;
 pub const OPENAT: u32 = 295;

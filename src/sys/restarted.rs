@@ -8,7 +8,7 @@ use core::mem::offset_of;
 /// Page-aligned, so that it never lies half in the library's file and half in its zeroed memory,
 /// which are two mappings.
 #[repr(C, align(4096))]
-pub(super) struct OnItsPages<const LEN: usize>(pub UnsafeCell<[u8; LEN]>);
+pub struct OnItsPages<const LEN: usize>(pub UnsafeCell<[u8; LEN]>);
 
 // SAFETY: written by the restorer, while no thread runs, and by `take`, whose caller is alone; what others read, `take`
 // leaves as it is.

@@ -651,6 +651,12 @@ impl Job {
         }
     }
 
+    /// The first of a row of checkpoints whose image is as wanted.
+    pub fn checkpoint_that(&mut self, is_wanted: impl Fn(&Image) -> bool) -> Image {
+        let found = (0..200).find_map(|_| Some(self.checkpoint()).filter(&is_wanted));
+        found.unwrap_or_else(|| panic!("none of 200 images is as wanted\n{}", self.story()))
+    }
+
     /// How long the program stood still for the newest image of this name.
     pub fn pause_ns(&self, name: &str) -> f64 {
         let status = fs::read_to_string(self.images.join(format!("{name}.status.json"))).expect("a status file");

@@ -1,7 +1,7 @@
 //! A restart on a kernel whose vdso differs, or that was booted later. There is one kernel here, so the image is changed: one byte
 //! of the vdso's build-id, with all checksums made right again, is a kernel that was built elsewhere.
 
-use crate::common::Spec;
+use crate::common::{self, Job, NOBODY, Spec};
 use selfckpt::format::image::Image;
 use selfckpt::format::kind;
 use selfckpt::format::memory::vma_kind;
@@ -56,16 +56,9 @@ fn vdso_of_another_kernel() {
     let Some(mut job) = Spec::new("vdso_time").arg("moved").start() else { return };
     // The program reads clocks all the time. An image that was taken inside the vdso cannot go on with
     // another one, which the restart says; the test wants one that was not.
-    let (taken, mut bytes, image) = loop {
-        let taken = job.checkpoint();
-        let bytes = fs::read(&taken.path).expect("the image");
-        let image = Image::read(bytes.as_slice(), PageData::Check).expect("a good image");
-        let vdso = image.vmas.iter().find(|entry| entry.vma.kind.get() == vma_kind::VDSO).expect("a vdso");
-        let ip = image.threads[0].cpu.ip.get();
-        if !(vdso.vma.start.get()..vdso.vma.end.get()).contains(&ip) {
-            break (taken, bytes, image);
-        }
-    };
+    let taken = job.checkpoint_that(|image| !reads_clock(image));
+    let mut bytes = fs::read(&taken.path).expect("the image");
+    let image = Image::read(bytes.as_slice(), PageData::Check).expect("a good image");
     job.sigkill();
     let vdso = image.vmas.iter().find(|entry| entry.vma.kind.get() == vma_kind::VDSO).expect("a vdso");
     let run = image.runs.iter().find(|run| run.addr == vdso.vma.start.get()).expect("its pages");
@@ -92,26 +85,112 @@ fn vdso_of_another_kernel() {
     job.end("at the end");
 }
 
-/// A machine that was booted a minute ago: the clocks of the image are moved into the future.
+/// Whether the program was in the code of the vdso when the image was taken, but in no system call: those are made by its
+/// function that AT_SYSINFO names, from behind where another kernel's vdso would put a jump.
+pub fn reads_clock(image: &common::Image) -> bool {
+    const AT_SYSINFO: u32 = 32;
+    let file = fs::File::open(&image.path).expect("the image");
+    let image = Image::read(&file, PageData::Skip).expect("a good image");
+    let pair = image.auxv.chunks_exact(8).find(|pair| word(pair, 0) as u32 == AT_SYSINFO).expect("AT_SYSINFO");
+    let call = word(pair, 4) as u64;
+    let vdso = image.vmas.iter().find(|entry| entry.vma.kind.get() == vma_kind::VDSO).expect("a vdso");
+    let ip = image.threads[0].cpu.ip.get();
+    (vdso.vma.start.get()..vdso.vma.end.get()).contains(&ip) && !(call + 5..call + 32).contains(&ip)
+}
+
+const SECOND: u64 = 1_000_000_000;
+const DAYS: u64 = 86_400 * SECOND;
+
+/// Changes a record of an image, whose bytes begin with its type.
+fn change(image: &common::Image, record: u32, change: impl FnOnce(&mut [u8])) {
+    let mut bytes = fs::read(&image.path).expect("the image");
+    let read = Image::read(bytes.as_slice(), PageData::Check).expect("a good image");
+    let line = read.records.iter().find(|line| line.kind == record).expect("a record of this kind");
+    change(&mut bytes[line.offset as usize..(line.offset + u64::from(line.len)) as usize]);
+    seal(&mut bytes);
+    fs::write(&image.path, &bytes).expect("the image can be written");
+}
+
+/// The image as one that was taken when CLOCK_MONOTONIC showed more: this machine was booted later.
+fn boot_later(image: &common::Image, by: u64) {
+    change(image, kind::CLOCKS, |record| {
+        let monotonic = u64::from_le_bytes(record[8..16].try_into().expect("8 bytes"));
+        record[8..16].copy_from_slice(&(monotonic + by).to_le_bytes());
+    });
+}
+
+/// Where no namespace keeps the clocks: a front does. Timers run on the kernel's.
 #[test]
 fn clocks_of_another_boot() {
     let Some(mut job) = Spec::new("timers_posix").start() else { return };
     let taken = job.checkpoint();
     job.sigkill();
-    let mut bytes = fs::read(&taken.path).expect("the image");
-    let image = Image::read(bytes.as_slice(), PageData::Check).expect("a good image");
-    let line = image.records.iter().find(|line| line.kind == kind::CLOCKS).expect("a record of the clocks");
-    const DAYS: u64 = 100;
-    let later = image.clocks.expect("clocks").monotonic.get() + DAYS * 86_400 * 1_000_000_000;
-    let at = line.offset as usize + 8;
-    bytes[at..at + 8].copy_from_slice(&later.to_le_bytes());
-    seal(&mut bytes);
-    fs::write(&taken.path, &bytes).expect("the image can be written");
-    // Where no namespace keeps them.
-    job.restart_from(&taken.path, &[], &["--pid", "new"]);
-    job.go("with clocks that go back");
+    boot_later(&taken, 100 * DAYS);
+    job.restart_from(&taken.path, &[], &["--pid", "new", "--verbose"]);
+    job.go("with clocks that would go back");
+    let story = job.story();
+    assert!(story.contains("CLOCK_MONOTONIC goes on by a front that adds 86"), "{story}");
+    assert!(!story.contains("CLOCK_BOOTTIME goes") && !story.contains("goes back"), "{story}");
+    job.end("at the end");
+}
+
+/// The program does nothing but read clocks, so that checkpoints fall into the front and into what it calls.
+fn read_by_a_front(user: Option<u32>) {
+    let mut spec = Spec::new("clock_front").arg("spin");
+    if let Some(uid) = user {
+        spec = spec.user(uid);
+    }
+    let Some(mut job) = spec.start() else { return };
+    let mut image = job.checkpoint_that(|image| !reads_clock(image));
+    for generation in 1..=10 {
+        job.sigkill();
+        // And from boot to boot.
+        boot_later(&image, DAYS / 1000);
+        job.restart_from(&image.path, &[], &["--pid", "new"]);
+        job.go(&format!("after restart {generation}"));
+        image = job.checkpoint();
+    }
+    let text = job.inspect(&image);
+    assert!(text.contains("by a front that adds to the kernel's: +8"), "{text}");
+    assert!(!job.story().contains("goes back"), "{}", job.story());
+    job.end("at the end");
+}
+
+#[test]
+fn clocks_read_by_a_front() {
+    read_by_a_front(None);
+}
+
+#[test]
+fn clocks_read_by_a_front_as_another_user() {
+    read_by_a_front(Some(NOBODY));
+}
+
+/// Where nothing keeps the clocks, a restart does not fail, it warns.
+fn restart_with_a_warning(mut job: Job, image: &common::Image) {
+    boot_later(image, 100 * DAYS);
+    job.sigkill();
+    job.restart_from(&image.path, &[], &["--pid", "new"]);
+    job.go("with a clock that goes back");
     let story = job.story();
     assert!(story.contains("CLOCK_MONOTONIC goes back by 86"), "{story}");
-    assert!(!story.contains("CLOCK_BOOTTIME goes back"), "{story}");
     job.end("at the end");
+}
+
+/// The library of the image had no front.
+#[test]
+fn clocks_that_go_back_are_told() {
+    let Some(mut job) = Spec::new("timers_posix").start() else { return };
+    let image = job.checkpoint();
+    const UNKNOWN: u32 = 8999;
+    change(&image, kind::CLOCK_FRONT, |record| put(record, 0, UNKNOWN));
+    restart_with_a_warning(job, &image);
+}
+
+/// A thread was inside of the vdso, which stays as it is then.
+#[test]
+fn clocks_that_go_back_while_they_are_read_are_told() {
+    let Some(mut job) = Spec::new("clock_front").arg("spin").start() else { return };
+    let image = job.checkpoint_that(reads_clock);
+    restart_with_a_warning(job, &image);
 }

@@ -1,6 +1,7 @@
 //! Clocks and timers.
 
 use crate::common::{NOBODY, Random, SIGUSR2, Spec, assert_refused, is_root, kill, skipped};
+use crate::other_kernel::reads_clock;
 
 cycles! {
     alarm_blocked, timers_itimer, timers_posix, timers_overrun, timers_thread,
@@ -79,21 +80,34 @@ fn a_blocked_alarm_costs_no_notice() {
     job.end("after a checkpoint");
 }
 
-/// Without a namespace the restart does not fail, it warns.
+/// In turn outside of a time namespace, where a front keeps the clocks, and in one.
 #[test]
-fn clocks_that_go_back_are_told() {
+fn clocks_go_on_by_a_front() {
     if !is_root() {
         return skipped("only root starts a program in a time namespace");
     }
-    let Some(mut job) = Spec::new("clocks_go_on").prefix(&UP_FOR_LONG).start() else { return };
-    let image = job.checkpoint();
+    let Some(mut job) = Spec::new("clock_front").prefix(&UP_FOR_LONG).start() else { return };
+    let mut image = job.checkpoint_that(|image| !reads_clock(image));
+    const OUTSIDE: &[&str] = &["--pid", "new"];
+    for (generation, options) in [OUTSIDE, OUTSIDE, &[], OUTSIDE, &[], &[], OUTSIDE, OUTSIDE].into_iter().enumerate() {
+        job.sigkill();
+        job.restart_from(&image.path, &[], options);
+        job.go(&format!("after restart {generation}"));
+        image = job.checkpoint();
+        let text = job.inspect(&image);
+        let by_front = text.contains("by a front that adds to the kernel's: +29999");
+        let by_namespace = text.contains("of a time namespace");
+        let is_outside = options == OUTSIDE;
+        assert_eq!((by_front, by_namespace), (is_outside, !is_outside), "generation {generation}: {text}");
+    }
+    // Nothing is added where this machine shows more.
     job.sigkill();
-    job.restart_from(&image.path, &[], &["--pid", "new"]);
-    let round = job.go_without_waiting(true);
-    let result = job.result(round);
-    assert!(result.contains("has gone back"), "{result}");
-    assert!(job.story().contains("CLOCK_MONOTONIC goes back by"), "{}", job.story());
-    job.wait_exit();
+    job.restart_from(&image.path, &UP_FOR_LONG, OUTSIDE);
+    job.go("on a machine that has been up for longer");
+    let image = job.checkpoint();
+    assert!(!job.inspect(&image).contains("a front"), "{}", job.inspect(&image));
+    assert!(!job.story().contains("goes back"), "{}", job.story());
+    job.end("at the end");
 }
 
 /// Checkpoints in a row and on top of each other, and restarts if wanted, at random moments of a program that does
@@ -140,20 +154,6 @@ fn random_walk_with_restarts_as_another_user() {
     walk(Some(NOBODY), true);
 }
 
-/// Whether the program was in the code of the vdso when the image was taken, as `inspect` shows it, but in no system call:
-/// those are made by its function at `vsyscall`.
-fn reads_clock(shown: &str, vsyscall: u32) -> bool {
-    const LENGTH: u32 = 32;
-    let eip = hex(shown.split("  eip ").nth(1).expect("eip").split_whitespace().next().expect("a value"));
-    let vdso = shown.lines().find(|line| line.ends_with(" [vdso]")).expect("a vdso");
-    let (start, end) = vdso.split_whitespace().next().and_then(|range| range.split_once('-')).expect("a range");
-    (hex(start)..hex(end)).contains(&eip) && !(vsyscall..vsyscall + LENGTH).contains(&eip)
-}
-
-fn hex(text: &str) -> u32 {
-    u32::from_str_radix(text.trim(), 16).expect("an address")
-}
-
 /// An image of the moment when the vdso reads a namespace's clock, and a restart outside of one: refused.
 #[test]
 fn clock_read_in_a_namespace() {
@@ -161,12 +161,7 @@ fn clock_read_in_a_namespace() {
         return skipped("only root starts a program in a time namespace");
     }
     let Some(mut job) = Spec::new("vdso_time").prefix(&UP_FOR_LONG).start() else { return };
-    let vsyscall = hex(&std::fs::read_to_string(job.path("vsyscall")).expect("vsyscall"));
-    let found = (0..200).find_map(|_| {
-        let image = job.checkpoint();
-        reads_clock(&job.inspect(&image), vsyscall).then_some(image)
-    });
-    let image = found.expect("it hardly does anything but read clocks");
+    let image = job.checkpoint_that(reads_clock);
     job.sigkill();
     let outside = job.selfckpt(&["restart".as_ref(), "--pid".as_ref(), "new".as_ref(), image.path.as_os_str()]);
     assert_refused(&outside, 125, &["was reading the clock", "no time namespace", "another generation"]);

@@ -41,9 +41,6 @@ int main(int argc, char **argv)
     idle = spin;
     unsigned long vdso = getauxval(AT_SYSINFO_EHDR);
     int64_t last = nanoseconds(CLOCK_MONOTONIC);
-    char vsyscall[16];
-    snprintf(vsyscall, sizeof vsyscall, "%lx", getauxval(AT_SYSINFO));
-    test_publish("vsyscall", vsyscall, strlen(vsyscall));
     ready();
     do {
         next_round();

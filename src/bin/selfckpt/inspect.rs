@@ -573,6 +573,11 @@ fn timers(out: &mut String, image: &Image) {
             let _ =
                 writeln!(out, "  of a time namespace, by which they have gone on: {monotonic:+.3} s, {boottime:+.3} s");
         }
+        let added = image.clock_front.map(|front| [front.monotonic.get(), front.boottime.get()]);
+        if let Some([monotonic, boottime]) = added.filter(|added| *added != [0, 0]) {
+            let (monotonic, boottime) = (monotonic as f64 / 1e9, boottime as f64 / 1e9);
+            let _ = writeln!(out, "  by a front that adds to the kernel's: {monotonic:+.3} s, {boottime:+.3} s");
+        }
     }
     let running: Vec<_> = image.itimers.iter().zip(ITIMERS).filter(|(itimer, _)| itimer.left_us.get() != 0).collect();
     if running.is_empty() && image.timers.is_empty() {

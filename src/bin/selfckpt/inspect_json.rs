@@ -106,6 +106,15 @@ pub fn page(path: &Path, image: &Image, error: Option<&str>) -> String {
             "monotonic_ns": offsets.monotonic.get() as i64,
             "boottime_ns": offsets.boottime.get() as i64,
         })),
+        "clock_front": image.clock_front.map(|front| json!({
+            "info": hex(front.info.get()),
+            "info_size": front.info_size.get(),
+            "in_use": front.in_use.get() != 0,
+            "clock_gettime": hex(front.clock_gettime.get()),
+            "clock_gettime64": hex(front.clock_gettime64.get()),
+            "monotonic_ns": front.monotonic.get(),
+            "boottime_ns": front.boottime.get(),
+        })),
         "attributes": inspect_attributes::json(image),
         "notices": image.notices.iter().map(|entry| json!({
             "code": entry.notice.code.get(),
