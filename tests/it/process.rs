@@ -1,6 +1,6 @@
 //! What the kernel and /proc know of the process.
 
-use crate::common::{Spec, is_root, skipped};
+use crate::common::{NOBODY, Spec, is_root, skipped};
 
 cycles! {
     rseq, rseq_section, robust_list, clear_tid, attr_process, attr_thread,
@@ -13,8 +13,6 @@ fn proc_self() {
     }
 }
 
-const NOBODY: u32 = 65534;
-
 /// Without any privilege.
 #[test]
 fn attributes_of_another_user() {
@@ -24,6 +22,24 @@ fn attributes_of_another_user() {
     }
     for name in ["attr_process", "attr_thread"] {
         Spec::new(name).user(NOBODY).start().expect("a start").cycle();
+    }
+}
+
+/// Whose own /proc the library may not read as another user. The command may not either: it is asked by signal.
+#[test]
+fn not_dumpable() {
+    for user in [None, Some(NOBODY).filter(|_| is_root())] {
+        let spec = Spec::new("attr_process").arg("undumpable");
+        let mut job = user.map_or(spec.clone(), |uid| spec.user(uid)).start().expect("a start");
+        job.checkpoint_by_signal();
+        job.go("after a checkpoint");
+        for generation in 1..=2 {
+            job.checkpoint_by_signal();
+            job.sigkill();
+            job.restart();
+            job.go(&format!("after restart {generation}"));
+        }
+        job.end("at the end");
     }
 }
 

@@ -1,6 +1,6 @@
 /*
  * Attributes of the process: resource limits, flags of prctl() and personality(), how it is to be killed and dumped,
- * and what it has registered for with membarrier().
+ * and what it has registered for with membarrier(). With argv[2] "undumpable" it cannot be dumped.
  */
 #include "harness.h"
 #include <linux/membarrier.h>
@@ -13,13 +13,26 @@
 #define PR_SET_MEMORY_MERGE 67
 #define PR_GET_MEMORY_MERGE 68
 #endif
+#ifndef PR_THP_DISABLE_EXCEPT_ADVISED
+#define PR_THP_DISABLE_EXCEPT_ADVISED 2 /* Linux 6.18 */
+#endif
 #define GET_REGISTRATIONS (1 << 9) /* of membarrier(), Linux 6.3 */
 /* Flags that change nothing. */
 #define HARMLESS (SHORT_INODE | WHOLE_SECONDS)
 
 static struct rlimit64 limits[RLIM_NLIMITS];
+/* What the program takes for itself: no limit is as the program finds it. */
+static const struct {
+    int which;
+    rlim64_t soft;
+} chosen[] = {
+    {RLIMIT_CPU, 40000},       {RLIMIT_FSIZE, 1ull << 40},  {RLIMIT_DATA, 0xd0000000ull}, {RLIMIT_STACK, 4 << 20},
+    {RLIMIT_CORE, 12345},      {RLIMIT_RSS, 0xe1000000ull}, {RLIMIT_NPROC, 4321},         {RLIMIT_NOFILE, 300},
+    {RLIMIT_MEMLOCK, 7 << 20}, {RLIMIT_AS, 0xe0000000ull},  {RLIMIT_SIGPENDING, 4444},    {RLIMIT_MSGQUEUE, 555555},
+    {RLIMIT_RTTIME, 6000000},
+};
 static char filter[64], oom[64];
-static int merge, registered, securebits, registrations;
+static int merge, registered, securebits, registrations, thp, dumpable;
 
 static void set_limit(int which, rlim64_t soft)
 {
@@ -27,6 +40,12 @@ static void set_limit(int which, rlim64_t soft)
     NEED(getrlimit64(which, &now) == 0);
     now.rlim_cur = soft < now.rlim_max ? soft : now.rlim_max;
     NEED(setrlimit64(which, &now) == 0);
+}
+
+static void set_both(int which, rlim64_t soft, rlim64_t hard)
+{
+    struct rlimit64 both = {soft, hard};
+    NEED(setrlimit64(which, &both) == 0 || errno == EPERM);
 }
 
 static void put(const char *path, const char *text)
@@ -47,20 +66,20 @@ int main(int argc, char **argv)
 {
     char now[64];
     start(argc, argv);
-    set_limit(RLIMIT_CPU, 40000);
-    set_limit(RLIMIT_FSIZE, 1ull << 40);
-    set_limit(RLIMIT_NOFILE, 300);
-    set_limit(RLIMIT_AS, 0xe0000000ull);
-    set_limit(RLIMIT_CORE, 12345);
-    set_limit(RLIMIT_STACK, 4 << 20);
-    struct rlimit64 both = {100, 200};
-    NEED(setrlimit64(RLIMIT_LOCKS, &both) == 0);
+    for (size_t i = 0; i < sizeof chosen / sizeof chosen[0]; i++)
+        set_limit(chosen[i].which, chosen[i].soft);
+    set_both(RLIMIT_LOCKS, 100, 200);
+    /* Only root may: as a rule these are 0. */
+    set_both(RLIMIT_NICE, 15, 25);
+    set_both(RLIMIT_RTPRIO, 16, 26);
     for (int i = 0; i < RLIM_NLIMITS; i++)
         NEED(getrlimit64(i, &limits[i]) == 0);
     NEED(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
     NEED(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     NEED(prctl(PR_SET_KEEPCAPS, 1) == 0);
-    NEED(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+    if (prctl(PR_SET_THP_DISABLE, 1, PR_THP_DISABLE_EXCEPT_ADVISED, 0, 0) != 0)
+        NEED(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+    thp = prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
     merge = prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0;
     put("/proc/self/coredump_filter", "0x11");
     put("/proc/self/oom_score_adj", "345");
@@ -72,8 +91,11 @@ int main(int argc, char **argv)
     NEED(personality((unsigned long)personality(0xffffffff) | HARMLESS) != -1);
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
+    syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0);
     registered = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
     registrations = (int)syscall(SYS_membarrier, GET_REGISTRATIONS, 0, 0);
+    dumpable = argc < 3 || strcmp(argv[2], "undumpable") != 0;
+    NEED(prctl(PR_SET_DUMPABLE, dumpable) == 0);
     ready();
     do {
         next_round();
@@ -81,6 +103,9 @@ int main(int argc, char **argv)
             set_limit(RLIMIT_NOFILE, 200);
             prctl(PR_SET_KEEPCAPS, 0);
         }
+        EXPECT(prctl(PR_GET_DUMPABLE) == dumpable, "it can%s be dumped", dumpable ? "not" : "");
+        /* Else another user than root may not write to its own /proc. */
+        NEED(prctl(PR_SET_DUMPABLE, 1) == 0);
         for (int i = 0; i < RLIM_NLIMITS; i++) {
             struct rlimit64 limit;
             getrlimit64(i, &limit);
@@ -95,7 +120,7 @@ int main(int argc, char **argv)
         EXPECT(prctl(PR_GET_SECUREBITS) == securebits, "securebits %#x instead of %#x", prctl(PR_GET_SECUREBITS),
                (unsigned)securebits);
         EXPECT((personality(0xffffffff) & HARMLESS) == HARMLESS, "personality %#x", personality(0xffffffff));
-        EXPECT(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1, "huge pages are on");
+        EXPECT(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == thp, "huge pages: %d", prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
         EXPECT(!merge || prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1, "memory is not merged");
         slurp("/proc/self/coredump_filter", now, sizeof now);
         EXPECT(strcmp(now, filter) == 0, "coredump_filter is %s instead of %s", now, filter);
@@ -106,6 +131,7 @@ int main(int argc, char **argv)
             EXPECT(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0, "membarrier: errno %d", errno);
         set_limit(RLIMIT_NOFILE, limits[RLIMIT_NOFILE].rlim_cur == 300 ? 400 : 300);
         getrlimit64(RLIMIT_NOFILE, &limits[RLIMIT_NOFILE]);
+        NEED(prctl(PR_SET_DUMPABLE, dumpable) == 0);
     } while (report());
     return finish();
 }

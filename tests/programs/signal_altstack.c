@@ -44,12 +44,13 @@ int main(int argc, char **argv)
         raise(SIGUSR1);
         int on = handler_stack - (uintptr_t)want.ss_sp < want.ss_size; /* unsigned */
         EXPECT(on == !(want.ss_flags & SS_DISABLE), "the handler ran at %#lx", (unsigned long)handler_stack);
+        /* In the order in which each of them sees a restart. */
         if (round % 3 == 1)
-            want = (stack_t){.ss_flags = SS_DISABLE};
-        else if (round % 3 == 2)
             want = (stack_t){.ss_sp = area + SIZE, .ss_size = SIZE / 2, .ss_flags = (int)SS_AUTODISARM};
-        else
+        else if (round % 3 == 2)
             want = (stack_t){.ss_sp = area, .ss_size = SIZE};
+        else
+            want = (stack_t){.ss_flags = SS_DISABLE};
         NEED(sigaltstack(&want, NULL) == 0);
     } while (report());
     return finish();

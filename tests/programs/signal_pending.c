@@ -32,7 +32,7 @@ static void send_all(int round)
     for (int i = 0; i < QUEUED; i++) {
         value.sival_int = round * 1000 + i;
         int sig = SIGRTMIN + 3 + i % RT;
-        if (i % 5 == 4) { /* to the thread */
+        if (i % 2 == 1) { /* to the thread: two of each number */
             siginfo_t info = {0};
             info.si_code = SI_QUEUE;
             info.si_pid = getpid();

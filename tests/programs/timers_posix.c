@@ -65,6 +65,23 @@ static int get(int id, struct itimerspec *out)
     return failed;
 }
 
+/* The clock that /proc tells for a timer, -1 if there is no such timer. */
+static int clock_of(int id)
+{
+    static char text[8192] = "\n";
+    char start[32], *timer, *clock;
+    snprintf(start, sizeof start, "\nID: %d\n", id);
+    slurp("/proc/self/timers", text + 1, sizeof text - 1);
+    timer = strstr(text, start);
+    clock = timer ? strstr(timer, "ClockID: ") : NULL;
+    return clock ? atoi(clock + strlen("ClockID: ")) : -1;
+}
+
+static int is_cpu_time(clockid_t clock)
+{
+    return clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID;
+}
+
 static int take(const sigset_t *set, siginfo_t *info)
 {
     struct {
@@ -102,7 +119,11 @@ int main(int argc, char **argv)
             struct itimerspec now;
             int failed = get(ids[i], &now);
             EXPECT((failed != 0) == (i == DELETED), "timer %d, once %d: timer_gettime says %d", i, ids[i], failed);
-            if (i == DELETED || i == COUNT - 1)
+            if (i == DELETED)
+                continue;
+            if (!is_cpu_time(kinds[i].clock))
+                EXPECT(clock_of(ids[i]) == kinds[i].clock, "timer %d: clock %d", i, clock_of(ids[i]));
+            if (i == COUNT - 1)
                 continue;
             double left = seconds(now.it_value), every = seconds(now.it_interval);
             EXPECT(left <= kinds[i].left + 0.1 && left >= kinds[i].left - 300, "timer %d: %.3f s left of %.3f", i, left,
@@ -122,8 +143,7 @@ int main(int argc, char **argv)
         EXPECT(got < 0, "signal %d is one too many", got);
         /* All of them still notify as they did. */
         for (int i = 0; i < COUNT; i++) {
-            if (kinds[i].left == 0 || i == DELETED || kinds[i].clock == CLOCK_PROCESS_CPUTIME_ID ||
-                kinds[i].clock == CLOCK_THREAD_CPUTIME_ID)
+            if (kinds[i].left == 0 || i == DELETED || is_cpu_time(kinds[i].clock))
                 continue;
             set(ids[i], 0.0005, 0);
             struct timespec until;
