@@ -545,6 +545,7 @@ mod tests {
     use super::*;
     use crate::format::reader::PageData;
     use crate::format::thread::RestartBlock;
+    use crate::format::timers::ClockFront;
     use zerocopy::little_endian::{U32, U64};
 
     /// The committed golden image, on the CPU that it says it was taken on.
@@ -638,6 +639,25 @@ mod tests {
         }
         refused(&["RUNTIME", "leave"], |image| image.runtime.leave = U64::new(0x1000));
         refused(&["RUNTIME", "restart_info"], |image| image.runtime.restart_info = U64::new(0x1000));
+        let (mut image, host) = sample();
+        let front = ClockFront {
+            info: image.runtime.restart_info,
+            info_size: U32::new(size_of::<FrontInfo>() as u32),
+            clock_gettime: image.runtime.leave,
+            clock_gettime64: image.runtime.leave,
+            ..ClockFront::default()
+        };
+        image.clock_front = Some(front);
+        assert_eq!(fatal(&image, &host), Vec::<String>::new());
+        for (field, front) in [
+            ("info", ClockFront { info: front.clock_gettime, ..front }),
+            ("info", ClockFront { info_size: U32::new(1), ..front }),
+            ("function", ClockFront { clock_gettime: front.info, ..front }),
+            ("function", ClockFront { clock_gettime64: U64::new(0x1000), ..front }),
+            ("in_use", ClockFront { in_use: U32::new(2), ..front }),
+        ] {
+            refused(&["CLOCK_FRONT", field], |image| image.clock_front = Some(front));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::timers::{self, TimerIds};
 use super::vdso::VdsoPlan;
 use crate::arch::cpu::Cpu as HostCpu;
 use crate::format::image::{Image, VmaEntry};
-use crate::format::memory::vma_flag;
+use crate::format::memory::{vma_flag, vma_kind};
 use crate::format::task::{FrontInfo, RestartInfo};
 use crate::sys::abi::KernelSigaction;
 use crate::sys::{fs as raw, nr, process};
@@ -205,7 +205,9 @@ fn restore_mapping(inputs: &Inputs<'_>, mapped: &Mapped, entry: &VmaEntry, steps
             steps.expect(nr::MMAP2, &[start, len, 0, anonymous | process::MAP_PRIVATE, no_fd, 0], start);
             return;
         }
-        Source::Kernel if inputs.vdso.keep_old_code && !mapped.reads.is_empty() => {
+        // Where the kernel's data was, zeros: who returns into the old code, from a handler that has interrupted it, finds
+        // no clock source there, and it asks the kernel.
+        Source::Kernel if inputs.vdso.keep_old_code => {
             steps.expect(nr::MMAP2, &[start, len, while_filling, anonymous | private, no_fd, 0], start);
         }
         // When all that they may be the same as is mapped.
@@ -216,7 +218,7 @@ fn restore_mapping(inputs: &Inputs<'_>, mapped: &Mapped, entry: &VmaEntry, steps
     for (addr, bytes, offset) in &mapped.reads {
         steps.read(inputs.image_fd as u32, *addr as u32, *bytes as u32, *offset);
     }
-    if mapped.source == Source::Kernel {
+    if entry.vma.kind.get() == vma_kind::VDSO {
         for (addr, jump) in &inputs.vdso.patches {
             steps.copy(jump, *addr as u32);
         }

@@ -51,29 +51,34 @@ fn seal(bytes: &mut [u8]) {
     }
 }
 
+/// The image as one of a kernel that was built elsewhere. Returns where its vdso lies.
+fn build_elsewhere(image: &common::Image) -> u64 {
+    let mut bytes = fs::read(&image.path).expect("the image");
+    let read = Image::read(bytes.as_slice(), PageData::Check).expect("a good image");
+    let vdso = read.vmas.iter().find(|entry| entry.vma.kind.get() == vma_kind::VDSO).expect("a vdso");
+    let run = read.runs.iter().find(|run| run.addr == vdso.vma.start.get()).expect("its pages");
+    let stored = run.offset as usize..(run.offset + run.bytes) as usize;
+    // The note: name "GNU\0", then the build-id.
+    let note = bytes[stored.clone()].windows(4).position(|name| name == b"GNU\0").expect("a build-id");
+    bytes[stored.start + note + 4] ^= 1;
+    seal(&mut bytes);
+    fs::write(&image.path, &bytes).expect("the image can be written");
+    vdso.vma.start.get()
+}
+
 #[test]
 fn vdso_of_another_kernel() {
     let Some(mut job) = Spec::new("vdso_time").arg("moved").start() else { return };
     // The program reads clocks all the time. An image that was taken inside the vdso cannot go on with
     // another one, which the restart says; the test wants one that was not.
     let taken = job.checkpoint_that(|image| !reads_clock(image));
-    let mut bytes = fs::read(&taken.path).expect("the image");
-    let image = Image::read(bytes.as_slice(), PageData::Check).expect("a good image");
     job.sigkill();
-    let vdso = image.vmas.iter().find(|entry| entry.vma.kind.get() == vma_kind::VDSO).expect("a vdso");
-    let run = image.runs.iter().find(|run| run.addr == vdso.vma.start.get()).expect("its pages");
-    let stored = run.offset as usize..(run.offset + run.bytes) as usize;
-    // The note: name "GNU\0", then the build-id.
-    let note = bytes[stored.clone()].windows(4).position(|name| name == b"GNU\0").expect("a build-id");
-    bytes[stored.start + note + 4] ^= 1;
-    seal(&mut bytes);
-    fs::write(&taken.path, &bytes).expect("the image can be written");
-
+    let old = build_elsewhere(&taken);
     job.restart_from(&taken.path, &[], &[]);
     job.go("with the vdso of another kernel");
     let maps = fs::read_to_string(format!("/proc/{}/maps", job.program_pid())).expect("maps");
     let line = maps.lines().find(|line| line.ends_with("[vdso]")).expect("this kernel's vdso is there");
-    let old = format!("{:08x}-", vdso.vma.start.get());
+    let old = format!("{old:08x}-");
     assert!(!line.starts_with(&old), "it lies where the other kernel's code must stay: {line}");
     assert!(maps.lines().any(|line| line.starts_with(&old) && line.contains("r-xp")), "the old code is gone\n{maps}");
 
@@ -85,17 +90,20 @@ fn vdso_of_another_kernel() {
     job.end("at the end");
 }
 
-/// Whether the program was in the code of the vdso when the image was taken, but in no system call: those are made by its
-/// function that AT_SYSINFO names, from behind where another kernel's vdso would put a jump.
+/// Whether the program was in the code of the kernel's vdso when the image was taken, but in no system call: those are made
+/// by its function for them, from behind where another kernel's vdso would put a jump.
 pub fn reads_clock(image: &common::Image) -> bool {
-    const AT_SYSINFO: u32 = 32;
+    const AT_SYSINFO: usize = 32;
+    const AT_SYSINFO_EHDR: usize = 33;
     let file = fs::File::open(&image.path).expect("the image");
     let image = Image::read(&file, PageData::Skip).expect("a good image");
-    let pair = image.auxv.chunks_exact(8).find(|pair| word(pair, 0) as u32 == AT_SYSINFO).expect("AT_SYSINFO");
-    let call = word(pair, 4) as u64;
+    let known = |name| image.auxv.chunks_exact(8).find(|pair| word(pair, 0) == name).map(|pair| word(pair, 4));
+    // Where the program knows a vdso of the same build.
+    let call = (known(AT_SYSINFO).expect("AT_SYSINFO") - known(AT_SYSINFO_EHDR).expect("a vdso")) as u64;
     let vdso = image.vmas.iter().find(|entry| entry.vma.kind.get() == vma_kind::VDSO).expect("a vdso");
+    let (start, end) = (vdso.vma.start.get(), vdso.vma.end.get());
     let ip = image.threads[0].cpu.ip.get();
-    (vdso.vma.start.get()..vdso.vma.end.get()).contains(&ip) && !(call + 5..call + 32).contains(&ip)
+    (start..end).contains(&ip) && !(start + call + 5..start + call + 32).contains(&ip)
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -164,6 +172,38 @@ fn clocks_read_by_a_front() {
 #[test]
 fn clocks_read_by_a_front_as_another_user() {
     read_by_a_front(Some(NOBODY));
+}
+
+/// From kernel to kernel, each of which was booted later.
+#[test]
+fn clocks_of_other_kernels() {
+    let Some(mut job) = Spec::new("clock_front").start() else { return };
+    for generation in 1..=4 {
+        let image = job.checkpoint_that(|image| !reads_clock(image));
+        job.sigkill();
+        if generation != 3 {
+            build_elsewhere(&image);
+        }
+        boot_later(&image, DAYS / 1000);
+        job.restart_from(&image.path, &[], &["--pid", "new"]);
+        job.go(&format!("after restart {generation}"));
+    }
+    assert!(!job.story().contains("goes back"), "{}", job.story());
+    job.end("at the end");
+}
+
+/// A handler runs that has interrupted the vdso: the code that it returns to lies where there is no kernel's data any more.
+#[test]
+fn front_while_the_vdso_is_interrupted() {
+    let Some(mut job) = Spec::new("clock_front").arg("handler").start() else { return };
+    job.wait_file("interrupted");
+    let image = job.checkpoint();
+    job.sigkill();
+    boot_later(&image, DAYS / 1000);
+    job.restart_from(&image.path, &[], &["--pid", "new", "--verbose"]);
+    job.go("after a restart");
+    assert!(job.story().contains("CLOCK_MONOTONIC goes on by a front"), "{}", job.story());
+    job.generations(2);
 }
 
 /// Where nothing keeps the clocks, a restart does not fail, it warns.

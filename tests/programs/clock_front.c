@@ -1,10 +1,15 @@
 /*
  * CLOCK_MONOTONIC and CLOCK_BOOTTIME go on where no time namespace keeps them: as libc reads them, with 32 and with 64 bits,
- * and as whoever asks the vdso itself. With a further argument it reads them all the time.
+ * and as whoever asks the vdso itself. With the argument "spin" it reads them all the time; with "handler" a signal interrupts
+ * that in the vdso, and its handler runs until the first round begins.
  */
 // libs: -ldl
 #include "harness.h"
 #include <dlfcn.h>
+#include <signal.h>
+#include <sys/auxv.h>
+#include <sys/time.h>
+#include <ucontext.h>
 
 static const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC_COARSE};
 #define CLOCKS (int)(sizeof clocks / sizeof clocks[0])
@@ -79,6 +84,40 @@ static void idle_spin(void)
         look();
 }
 
+static uintptr_t vdso, vdso_end;
+static volatile sig_atomic_t interrupted;
+
+static void set_timer(int microseconds)
+{
+    struct itimerval every = {{0, microseconds}, {0, microseconds}};
+    setitimer(ITIMER_REAL, &every, NULL);
+}
+
+static void on_alarm(int signal, siginfo_t *info, void *context)
+{
+    (void)signal;
+    (void)info;
+    uintptr_t ip = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_EIP], call = getauxval(AT_SYSINFO);
+    if (ip < vdso || ip >= vdso_end || (ip >= call && ip < call + 32))
+        return;
+    set_timer(0);
+    interrupted = 1;
+    test_publish("interrupted", "", 0);
+    while (access(test_path("go.1"), F_OK) != 0)
+        usleep(1000);
+}
+
+static void interrupt(void)
+{
+    struct sigaction action = {.sa_sigaction = on_alarm, .sa_flags = SA_SIGINFO | SA_RESTART};
+    struct vma vma;
+    vdso = getauxval(AT_SYSINFO_EHDR);
+    NEED(vma_at(vdso, &vma));
+    vdso_end = vma.end;
+    NEED(sigaction(SIGALRM, &action, NULL) == 0);
+    set_timer(700);
+}
+
 int main(int argc, char **argv)
 {
     start(argc, argv);
@@ -86,8 +125,12 @@ int main(int argc, char **argv)
     look();
     idle = argc > 2 ? idle_spin : idle_look;
     ready();
+    if (argc > 2 && strcmp(argv[2], "handler") == 0)
+        interrupt();
     do {
-        next_round();
+        if (next_round() == 1 && interrupted)
+            /* What was being read then has come from the kernel. */
+            wrong[0] = 0, memset(seen, 0, sizeof seen);
         look();
         find();
         look();
