@@ -151,17 +151,9 @@ pub fn capture_timers(
     if let Some(offsets) = clock_offsets() {
         stream.record(kind::CLOCK_OFFSETS, FLAG_OPTIONAL, &offsets, &[])?;
     }
-    let [clock_gettime, clock_gettime64] = clock_entry::functions().map(|function| U64::new(function as u64));
-    let front = ClockFront {
-        info: U64::new(clock_front::info_address() as u64),
-        info_size: U32::new(size_of::<FrontInfo>() as u32),
-        in_use: U32::new(clock_front::is_in_use().into()),
-        clock_gettime,
-        clock_gettime64,
-        monotonic: U64::new(clock_front::offset_of(process::CLOCK_MONOTONIC) as u64),
-        boottime: U64::new(clock_front::offset_of(process::CLOCK_BOOTTIME) as u64),
-    };
-    stream.record(kind::CLOCK_FRONT, FLAG_OPTIONAL, &front, &[])?;
+    // Who does not know of a front that is there would leave it as it was.
+    let flags = if clock_front::is_in_use() { 0 } else { FLAG_OPTIONAL };
+    stream.record(kind::CLOCK_FRONT, flags, &front(), &[])?;
     stream.record(kind::ITIMERS, 0, &read.itimers, &[])?;
     if !read.known {
         notice!(
@@ -184,6 +176,20 @@ pub fn capture_timers(
         stream.record(kind::TIMER, 0, &*timer, &[])?;
     }
     Ok(())
+}
+
+/// What a restart needs for a front of the clocks.
+fn front() -> ClockFront {
+    let [clock_gettime, clock_gettime64] = clock_entry::functions().map(|function| U64::new(function as u64));
+    ClockFront {
+        info: U64::new(clock_front::info_address() as u64),
+        info_size: U32::new(size_of::<FrontInfo>() as u32),
+        in_use: U32::new(clock_front::is_in_use().into()),
+        clock_gettime,
+        clock_gettime64,
+        monotonic: U64::new(clock_front::offset_of(process::CLOCK_MONOTONIC) as u64),
+        boottime: U64::new(clock_front::offset_of(process::CLOCK_BOOTTIME) as u64),
+    }
 }
 
 /// What the time namespace adds to the clocks; `None` where it adds nothing.

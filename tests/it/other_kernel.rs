@@ -127,15 +127,24 @@ fn boot_later(image: &common::Image, by: u64) {
     });
 }
 
+/// A library that knows nothing of a front would leave it as it was: it must not take such an image.
+fn must_know_fronts(image: &common::Image) -> bool {
+    let file = fs::File::open(&image.path).expect("the image");
+    let image = Image::read(&file, PageData::Skip).expect("a good image");
+    !image.records.iter().find(|line| line.kind == kind::CLOCK_FRONT).expect("a record").optional
+}
+
 /// Where no namespace keeps the clocks: a front does. Timers run on the kernel's.
 #[test]
 fn clocks_of_another_boot() {
     let Some(mut job) = Spec::new("timers_posix").start() else { return };
     let taken = job.checkpoint();
+    assert!(!must_know_fronts(&taken));
     job.sigkill();
     boot_later(&taken, 100 * DAYS);
     job.restart_from(&taken.path, &[], &["--pid", "new", "--verbose"]);
     job.go("with clocks that would go back");
+    assert!(must_know_fronts(&job.checkpoint()));
     let story = job.story();
     assert!(story.contains("CLOCK_MONOTONIC goes on by a front that adds 86"), "{story}");
     assert!(!story.contains("CLOCK_BOOTTIME goes") && !story.contains("goes back"), "{story}");
