@@ -1,9 +1,9 @@
 //! Signals: dispositions, masks, stacks, what is pending, handlers under way.
 
-use crate::common::{Job, SIGUSR2, Spec, kill, wait_until};
+use crate::common::{Job, NOBODY, SIGUSR2, Spec, is_root, kill, wait_until};
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 cycles! {
     signal_dispositions, signal_mask, signal_altstack, signal_pending, signal_nested, signal_flags,
@@ -58,12 +58,17 @@ fn numbers_after(text: &str, word: &str) -> Vec<i32> {
     rest.lines().next().unwrap_or_default().split_whitespace().map(|number| number.parse().expect("a number")).collect()
 }
 
-/// Runs `act` while signals with the numbers that follow `sent` are queued to signal_arrives.
+/// Runs `act` while signals with the numbers that follow `sent` are queued to signal_arrives, for the process and for
+/// each of its threads.
 fn while_signals_arrive(job: &mut Job, sent: &AtomicI32, act: impl FnOnce(&mut Job)) {
-    let (pid, over) = (job.pid(), AtomicBool::new(false));
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
+    let tasks = fs::read_dir(format!("/proc/{}/task", job.pid())).expect("threads").flatten();
     let mut tids: Vec<i32> = tasks.map(|task| task.file_name().to_string_lossy().parse().expect("a number")).collect();
     tids.sort_unstable();
+    while_these_arrive(job, &tids, sent, act);
+}
+
+fn while_these_arrive(job: &mut Job, tids: &[i32], sent: &AtomicI32, act: impl FnOnce(&mut Job)) {
+    let (pid, over) = (job.pid(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Relaxed) {
@@ -122,4 +127,48 @@ fn signals_arrive_in_checkpoints() {
 #[test]
 fn signals_arrive_in_checkpoints_of_a_thread() {
     signals_arrive("itself");
+}
+
+/// Signals that come from when a restart has begun until the program is back: they are there then, each once, in order,
+/// and do not end it. Beside the command and in a namespace they go to the command, which passes them on.
+#[test]
+fn signals_arrive_in_restarts() {
+    for (user, way) in [(None, "same"), (None, "new"), (Some(NOBODY).filter(|_| is_root()), "same")] {
+        let spec = Spec::new("signal_arrives");
+        let mut job = user.map_or(spec.clone(), |uid| spec.user(uid)).start().expect("never skipped");
+        let sent = AtomicI32::new(0);
+        for generation in 1..=5 {
+            job.checkpoint();
+            job.sigkill();
+            let images = job.images.clone();
+            job.restart_from(&images, &[], &["--pid", way]);
+            let begun = Instant::now();
+            // Often: what follows takes a few milliseconds.
+            while !keeps_signals(job.pid()) {
+                assert!(begun.elapsed() < Duration::from_secs(60), "it does not keep signals\n{}", job.story());
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            let when = format!("among signals of restart {generation}, --pid {way}");
+            while_these_arrive(&mut job, &[], &sent, |job| drop(job.go(&when)));
+            // The command may still be passing them on.
+            let got = sent.load(Relaxed);
+            let all_came = || {
+                let result = job.go(&format!("after restart {generation}, --pid {way}"));
+                (numbers_after(&result, "got") == [got, got, 0, 0, 0, 0]).then_some(())
+            };
+            assert!(wait_until(all_came).is_some(), "{got} are to come\n{}", job.story());
+        }
+        job.end("at the end");
+    }
+}
+
+/// Whether a command that restarts signal_arrives has come so far that every signal is blocked. Before it has a child, or
+/// becomes the program: while it waits for a signal, that one seems not to be.
+fn keeps_signals(pid: i32) -> bool {
+    let of_process = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let status = of_process("status");
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap_or("0");
+    let blocked = u64::from_str_radix(blocked.trim(), 16).expect("a set of signals");
+    // The program blocks this one, too.
+    blocked & (1 << (libc::SIGRTMIN() + 3)) != 0 || !of_process(&format!("task/{pid}/children")).is_empty()
 }

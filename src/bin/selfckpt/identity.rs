@@ -8,7 +8,7 @@
 use crate::namespace;
 use crate::process;
 use crate::restart::Start;
-use crate::system::{self, Change, SignalMask};
+use crate::system::{self, Change};
 use selfckpt::format::Image;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -107,8 +107,9 @@ impl Child {
     }
 }
 
-/// Starts the program with the ids that it had. An error says why that is not possible here.
-pub fn start(start: &Start, ids: &Ids, mask: &SignalMask) -> Result<Child, String> {
+/// Starts the program with the ids that it had; every signal is blocked in this process and in that one. An error says
+/// why that is not possible here.
+pub fn start(start: &Start, ids: &Ids) -> Result<Child, String> {
     if ids.pid == 1 {
         return Err("it was process 1".to_string());
     }
@@ -117,15 +118,15 @@ pub fn start(start: &Start, ids: &Ids, mask: &SignalMask) -> Result<Child, Strin
     }
     if namespace::may_choose_pids() && ids.all_free() {
         // Where this is not possible, a namespace may be all the same.
-        if let Ok(child) = start_beside(start, ids, mask) {
+        if let Ok(child) = start_beside(start, ids) {
             return Ok(child);
         }
     }
-    start_in_namespace(start, ids, mask)
+    start_in_namespace(start, ids)
 }
 
 /// As a child with that pid in the namespace of this process.
-fn start_beside(start: &Start, ids: &Ids, mask: &SignalMask) -> io::Result<Child> {
+fn start_beside(start: &Start, ids: &Ids) -> io::Result<Child> {
     let parent = std::process::id();
     let before = start.continue_clocks();
     let pid = namespace::fork_with(0, Some(ids.pid));
@@ -138,21 +139,18 @@ fn start_beside(start: &Start, ids: &Ids, mask: &SignalMask) -> io::Result<Child
         if system::parent() != parent {
             namespace::leave(crate::failure::FAILED);
         }
-        become_program(start, &[], mask);
+        become_program(start, &[]);
     }
     Ok(Child::own(pid))
 }
 
 /// In the process that is to be the program.
-fn become_program(start: &Start, more: &[(&str, String)], mask: &SignalMask) -> ! {
+fn become_program(start: &Start, more: &[(&str, String)]) -> ! {
     let mut env: Vec<(&str, String)> = more.to_vec();
     // Root has its capabilities by what it is. A failure shows when the first thread is made.
     if system::real_uid() != 0 && namespace::keep_choosing().is_ok() {
         env.push((DROP, "1".to_string()));
     }
-    // One that comes before the library is there would kill the program.
-    start.ignore_triggers();
-    system::set_mask(mask);
     let failure = start.exec_with(&env);
     crate::complain(failure.to_string());
     namespace::leave(failure.status)
@@ -183,7 +181,7 @@ fn receive(socket: &UnixStream) -> io::Result<Option<(u32, u32)>> {
     }
 }
 
-fn start_in_namespace(start: &Start, ids: &Ids, mask: &SignalMask) -> Result<Child, String> {
+fn start_in_namespace(start: &Start, ids: &Ids) -> Result<Child, String> {
     let why = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
     let (ours, theirs) = UnixStream::pair().map_err(why("make a socket"))?;
     let users = (!namespace::may_make_namespaces()).then(system::effective_ids);
@@ -192,7 +190,7 @@ fn start_in_namespace(start: &Start, ids: &Ids, mask: &SignalMask) -> Result<Chi
         .map_err(why("make a user and pid namespace (see user.max_user_namespaces, unprivileged_userns_clone)"))?;
     if init == 0 {
         drop(ours);
-        be_init(&theirs, start, ids, mask, users);
+        be_init(&theirs, start, ids, users);
     }
     drop(theirs);
     let result = match receive(&ours).map_err(why("hear from the namespace's init"))? {
@@ -217,9 +215,9 @@ fn follow(socket: UnixStream, pid: u32) -> io::Result<Child> {
 }
 
 /// The life of process 1 of the namespace. All signals are blocked.
-fn be_init(socket: &UnixStream, start: &Start, ids: &Ids, mask: &SignalMask, users: Option<(u32, u32)>) -> ! {
+fn be_init(socket: &UnixStream, start: &Start, ids: &Ids, users: Option<(u32, u32)>) -> ! {
     namespace::die_with_parent(true);
-    let program = match set_up(socket, start, ids, mask, users) {
+    let program = match set_up(socket, start, ids, users) {
         Ok(program) => program,
         Err(reason) => {
             let told = send(socket, FAILED, reason.len() as u32);
@@ -246,13 +244,7 @@ fn be_init(socket: &UnixStream, start: &Start, ids: &Ids, mask: &SignalMask, use
 }
 
 /// Makes the namespace what it has to be, and starts the program in it.
-fn set_up(
-    socket: &UnixStream,
-    start: &Start,
-    ids: &Ids,
-    mask: &SignalMask,
-    users: Option<(u32, u32)>,
-) -> Result<u32, String> {
+fn set_up(socket: &UnixStream, start: &Start, ids: &Ids, users: Option<(u32, u32)>) -> Result<u32, String> {
     let why = |what: String| move |error: io::Error| format!("cannot {what}: {error}");
     if let Some((uid, gid)) = users {
         keep_user(uid, gid).map_err(why("map this user into a namespace".to_string()))?;
@@ -272,7 +264,7 @@ fn set_up(
     if send(socket, STARTED, pid).is_err() {
         namespace::leave(crate::failure::FAILED);
     }
-    become_program(start, &[(OUTSIDE, pid.to_string())], mask)
+    become_program(start, &[(OUTSIDE, pid.to_string())])
 }
 
 /// Gives this process the user and group in its namespace that it has outside.

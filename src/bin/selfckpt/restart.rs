@@ -12,7 +12,6 @@ use crate::{complain, decode, process, verify};
 use selfckpt::catalog::{self, Chosen};
 use selfckpt::format::Image;
 use selfckpt::format::files::data_kind;
-use selfckpt::settings;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -104,7 +103,7 @@ fn run(arguments: &Arguments) -> Outcome {
     let apart = leads_session(&chosen.image) && system::leads_group();
     drop(chosen);
     let started = match start_with_ids(&start, &ids, wish, arguments.has("quiet"))? {
-        Started::NotYet if apart => Started::Supervised(spawn(&start, &system::block_signals(0))?),
+        Started::NotYet if apart => Started::Supervised(spawn(&start, None)?),
         started => started,
     };
     if let Started::Supervised(child) = started {
@@ -117,8 +116,7 @@ fn run(arguments: &Arguments) -> Outcome {
             Change::Stopped(_) | Change::Continued => Ok(FAILED), // until_end returns none of them
         };
     }
-    // A trigger that comes before the library is there would kill the program.
-    start.ignore_triggers();
+    keep_signals();
     Err(start.exec())
 }
 
@@ -127,9 +125,15 @@ fn leads_session(image: &Image) -> bool {
     image.files.iter().any(|entry| entry.data_of(data_kind::PTY_CONTROLS).next().is_some())
 }
 
-/// Starts the program as a child, with the signal mask that this command was given.
-pub fn spawn(start: &Start, mask: &SignalMask) -> Result<Child, Failure> {
-    system::block_signals(u64::MAX);
+/// Blocks every signal in this process, for the program of an image, which begins so: what comes before its own masks are
+/// in place waits for it, and does not end it.
+fn keep_signals() -> SignalMask {
+    system::block_signals(u64::MAX)
+}
+
+/// Starts the program as a child: that of an image, or a new one, which has the signal mask that this command was given.
+pub fn spawn(start: &Start, mask: Option<&SignalMask>) -> Result<Child, Failure> {
+    keep_signals();
     let pid = system::spawn(mask, || {
         let failure = start.exec();
         complain(failure.to_string());
@@ -168,8 +172,8 @@ pub fn start_with_ids(start: &Start, ids: &Ids, wish: Wish, quiet: bool) -> Resu
     if wish == Wish::New {
         return Ok(Started::NotYet);
     }
-    let mask = system::block_signals(u64::MAX);
-    let reason = match identity::start(start, ids, &mask) {
+    let mask = keep_signals();
+    let reason = match identity::start(start, ids) {
         Ok(child) => return Ok(Started::Supervised(child)),
         Err(reason) => reason,
     };
@@ -309,14 +313,6 @@ impl Start {
     /// library warns of clocks that go back.
     pub fn continue_clocks(&self) -> Option<clocks::Before> {
         self.clocks?.begin().ok()
-    }
-
-    /// Has the program begin with its trigger signals ignored.
-    pub fn ignore_triggers(&self) {
-        let held = supervise::held_signals(&self.env);
-        for signal in (1..=64).filter(|&signal| settings::contains(held, signal)) {
-            system::ignore_signal(signal);
-        }
     }
 
     pub fn is_restart(&self) -> bool {

@@ -201,7 +201,7 @@ fn run(arguments: &Arguments) -> Outcome {
     };
     let child = match started {
         Started::Supervised(child) => child,
-        Started::NotYet => restart::spawn(&start, &mask)?,
+        Started::NotYet => restart::spawn(&start, (!start.is_restart()).then_some(&mask))?,
     };
     let end = supervise::until_end(&child, held_signals(&env), news)?;
     let stop_code = env

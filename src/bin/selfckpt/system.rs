@@ -42,12 +42,6 @@ pub fn restore_sigpipe() {
     }
 }
 
-/// Ignores a signal; an exec keeps that.
-pub fn ignore_signal(signal: u32) {
-    // SAFETY: sets a disposition without a handler.
-    unsafe { libc::signal(signal as libc::c_int, libc::SIG_IGN) };
-}
-
 /// siginfo_t of a signal with a value (include/uapi/asm-generic/siginfo.h), which libc has no way to fill in.
 #[repr(C)]
 struct QueuedSignal {
@@ -356,9 +350,9 @@ pub fn is_in_group(pid: u32) -> bool {
     unsafe { libc::getpgid(pid as libc::pid_t) == libc::getpgrp() }
 }
 
-/// Starts a child that runs `become_program` with the given signal mask. When this process is
+/// Starts a child that runs `become_program` with the given signal mask, or this process's. When this process is
 /// killed, so is the child. `become_program` returns the child's exit status if it fails.
-pub fn spawn(mask: &SignalMask, become_program: impl FnOnce() -> u8) -> io::Result<u32> {
+pub fn spawn(mask: Option<&SignalMask>, become_program: impl FnOnce() -> u8) -> io::Result<u32> {
     // SAFETY: this process has one thread, so the child may use everything; it ends in _exit at
     // the latest, and so never returns into the parent's frames.
     unsafe {
@@ -369,7 +363,9 @@ pub fn spawn(mask: &SignalMask, become_program: impl FnOnce() -> u8) -> io::Resu
             if libc::getppid() != parent {
                 libc::_exit(i32::from(crate::failure::FAILED));
             }
-            libc::sigprocmask(libc::SIG_SETMASK, &mask.0, std::ptr::null_mut());
+            if let Some(mask) = mask {
+                set_mask(mask);
+            }
             libc::_exit(i32::from(become_program()));
         }
         Ok(pid as u32)
