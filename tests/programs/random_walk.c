@@ -14,8 +14,9 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 
-enum { WAITERS = 4, KINDS = 12, PERIOD_MS = 7, MAX_WOKEN = 3 };
+enum { WAITERS = 4, KINDS = 13, PERIOD_MS = 7, MAX_WOKEN = 3 };
 static int empty_pipe[2], epoll_fd, word;
+static int silent[WAITERS + 1][2]; /* Sockets that nothing is sent to, for the main thread the last. */
 static sem_t never;
 static volatile unsigned waits, woken, bytes[2], values, ticks, overruns;
 static char failed[512];
@@ -65,7 +66,7 @@ static int wait_after_waking(unsigned ms)
 }
 
 /* 0 when the time has run out, else an errno, or -1. */
-static int wait_once(unsigned kind, unsigned ms)
+static int wait_once(unsigned number, unsigned kind, unsigned ms)
 {
     struct timespec left = {0, ms * 1000000l}, rest, until;
     struct timeval time = {0, ms * 1000};
@@ -127,8 +128,15 @@ static int wait_once(unsigned kind, unsigned ms)
         result = pthread_cond_timedwait(&condition, &own, &until);
         pthread_mutex_unlock(&own);
         return result == ETIMEDOUT ? 0 : result;
-    default:
+    case 11:
         result = usleep(ms * 1000);
+        break;
+    default:
+        time.tv_usec += ms == 0; /* None at all were no limit. */
+        result = setsockopt(silent[number][0], SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+        if (result == 0)
+            result = (int)recv(silent[number][0], &fds, sizeof fds, 0);
+        expected = EAGAIN;
     }
     if (result >= 0)
         return result == 0 && expected == 0 ? 0 : -1;
@@ -141,7 +149,7 @@ static void *wait_on(void *number)
     for (;;) {
         unsigned kind = next(&seed) % KINDS, ms = next(&seed) % 20;
         int64_t begun = now();
-        int error = wait_once(kind, ms);
+        int error = wait_once((unsigned)(uintptr_t)number - 1, kind, ms);
         int64_t took = now() - begun;
         /* Times of day are slewed, and ticks of the clock are coarse. */
         if (error != 0 || took < ms * 1000000ll - 500000)
@@ -250,7 +258,7 @@ static void wait_for_a_tick(void)
     unsigned before = ticks, kind = next(&seed) % KINDS;
     if (kind == 9 || kind == 8)
         kind = 0;
-    int error = wait_once(kind, 15);
+    int error = wait_once(WAITERS, kind, 15);
     if (error != 0 && error != EINTR)
         fail("wait %u of the main thread ended with %d", kind, error);
     /* After a restart the tick that has ended the wait is sent anew by the timer, at about the same time. */
@@ -272,6 +280,8 @@ int main(int argc, char **argv)
     struct epoll_event event = {.events = EPOLLIN};
     NEED(pipe(empty_pipe) == 0 && pipe(pairs[0]) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[1]) == 0);
     NEED((epoll_fd = epoll_create1(0)) >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, empty_pipe[0], &event) == 0);
+    for (int i = 0; i <= WAITERS; i++)
+        NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, silent[i]) == 0);
     NEED(sem_init(&never, 0, 0) == 0);
     sigset_t set;
     sigemptyset(&set);
