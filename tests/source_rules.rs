@@ -42,7 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // What a restart writes into the saved library, and it reads.
     ("sys", &["format::ids", "format::task"]),
     ("catalog", &["format", "settings"]),
-    // The handlers' entries and a thread's start name the functions that they call.
+    // The handlers' entries, a thread's start and the front of the kernel's entry name the functions that they call.
     (
         "arch",
         &[
@@ -51,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "runtime::trigger::selfckpt_on_signal",
             "runtime::quiesce::selfckpt_on_stop",
             "interpose::threads::selfckpt_begin_thread",
+            "interpose::shift::",
         ],
     ),
     ("restorer", &["sys"]),

@@ -1,13 +1,17 @@
 //! [SIGNAL, NORMAL] In front of the kernel's entry that libc's functions call (`call *%gs:0x10`, the word `sysinfo` of a
-//! thread's control block): notes when a wait began of which neither the kernel nor an argument tells it, in the way of
-//! [`Began`].
+//! thread's control block):
+//! * notes when a wait on a socket begins, in the way of [`Began`], in programs that limit such waits, from then on
+//!   ([`lead`]);
+//! * gives the kernel times of its own clocks, where a restart has [moved](clock_front) the program's.
 //!
-//! Only in programs that wait so, from then on ([`lead`]): the others, and calls before that, never come here.
+//! All other programs never come here.
 #![allow(unsafe_code)] // Stands between libc and the kernel, and changes the word that leads there.
 
 use super::began::{Began, MAGIC};
 use super::entry;
 use super::resume::timeout;
+use crate::format::task::{FrontInfo, RestartInfo};
+use crate::interpose::shift::WITH_TIMES;
 use crate::sys::lines::parse_dec;
 use crate::sys::process::{self, CLOCK_MONOTONIC};
 use crate::sys::{Errno, clock_front, fs, restarted};
@@ -23,27 +27,59 @@ const CALLS: usize = 512;
 /// What the code below works with.
 #[repr(C)]
 struct Front {
-    /// The entry that it stands in front of; 0 before the first [`lead`].
-    kernel: AtomicUsize,
-    /// The vdso's clock_gettime64(2), and where that lies that takes its place [in front of](clock_front) other clocks.
+    /// The entry that it stands in front of, and the vdso's clock_gettime64(2). A restart may have told [others](FrontInfo).
+    vsyscall: AtomicUsize,
     clock_gettime64: AtomicUsize,
-    behind_clock_front: AtomicUsize,
-    /// Address of the [epoch](restarted::epoch).
-    epoch: AtomicUsize,
-    /// By number: 1 for a call that is noted.
-    is_noted: [AtomicU8; CALLS],
+    /// What is done with a call, by number.
+    duty: [AtomicU8; CALLS],
+}
+
+/// Values of [`Front::duty`], but 0.
+mod duty {
+    /// Where it has limits, when it began is noted.
+    pub const NOTE: u8 = 1;
+    /// Times of clocks that have been moved are moved.
+    pub const SHIFT: u8 = 2;
 }
 
 static FRONT: Front = Front {
-    kernel: AtomicUsize::new(0),
+    vsyscall: AtomicUsize::new(0),
     clock_gettime64: AtomicUsize::new(0),
-    behind_clock_front: AtomicUsize::new(0),
-    epoch: AtomicUsize::new(0),
-    is_noted: [const { AtomicU8::new(0) }; CALLS],
+    duty: {
+        let mut duties = [const { AtomicU8::new(0) }; CALLS];
+        let mut rest: &[u32] = &WITH_TIMES;
+        while let [number, others @ ..] = rest {
+            duties[*number as usize] = AtomicU8::new(duty::SHIFT);
+            rest = others;
+        }
+        duties
+    },
 };
+
+/// A call whose times may be moved, as the code lays it on the stack.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Shifted {
+    /// What the call is made with. The first one is its result, if it has been made.
+    pub args: [u32; 6],
+    /// For times that have been moved.
+    pub times: [u64; 4],
+    pub nr: u32,
+    /// ebx, ecx, edx, esi, edi, ebp of the program.
+    saved: [u32; 6],
+}
+
+impl Shifted {
+    /// The program's arguments.
+    pub fn given(&self) -> [u32; 6] {
+        self.saved
+    }
+}
 
 /// What the code has on the stack below the address that it returns to, in a call: the address of the entry, and a note.
 const FRAME: usize = size_of::<usize>() + size_of::<Began>();
+/// The same where times have been moved.
+const SHIFT_FRAME: usize = FRAME + size_of::<Shifted>();
 
 // Called as the kernel's entry: the number in eax, arguments in the other registers, which all come back as they were, but
 // eax. The vector registers and the x87 stay as they are: the vdso uses none. What it needs to know of an unwinder that
@@ -54,6 +90,12 @@ global_asm!(
     ".hidden selfckpt_vsyscall",
     ".globl selfckpt_vsyscall_return",
     ".hidden selfckpt_vsyscall_return",
+    ".globl selfckpt_vsyscall_shift",
+    ".hidden selfckpt_vsyscall_shift",
+    ".globl selfckpt_vsyscall_check",
+    ".hidden selfckpt_vsyscall_check",
+    ".globl selfckpt_vsyscall_shifted",
+    ".hidden selfckpt_vsyscall_shifted",
     ".type selfckpt_vsyscall, @function",
     "selfckpt_vsyscall:",
     ".cfi_startproc",
@@ -67,13 +109,15 @@ global_asm!(
     ".cfi_adjust_cfa_offset 4",
     "1: popl %edx",
     ".cfi_adjust_cfa_offset -4",
-    "leal {front} - 1b(%edx), %edx",
-    "movl {kernel}(%edx), %ecx",
+    "movl {front_info} + {vsyscall_behind} - 1b(%edx), %ecx",
+    "testl %ecx, %ecx",
+    "cmovzl {front} + {vsyscall} - 1b(%edx), %ecx",
     "movl %ecx, 8(%esp)",
     "cmpl ${calls}, %eax",
     "jae 2f",
-    "cmpb $0, {is_noted}(%edx,%eax)",
-    "jne 4f",
+    "cmpb ${note}, {front} + {duty} - 1b(%edx,%eax)",
+    "je 4f",
+    "ja 5f",
     // What is left of another call's note is none of this one's.
     "2: movl $0, 12 + {magic}(%esp)",
     "3: popl %edx",
@@ -83,27 +127,23 @@ global_asm!(
     "call *(%esp)",
     "selfckpt_vsyscall_return:",
     "movl $0, 4 + {magic}(%esp)",
-    ".cfi_remember_state",
     "addl ${frame}, %esp",
     ".cfi_adjust_cfa_offset -{frame}",
     "ret",
-    ".cfi_restore_state",
-    ".cfi_adjust_cfa_offset 8",
+    ".cfi_def_cfa_offset 12 + {frame}",
     // The first two arguments, then the epoch, then the clock: that of an earlier program would be taken for this one's.
     "4: movl %ebx, 12 + {call}(%esp)",
     "movl 4(%esp), %ecx",
     "movl %ecx, 16 + {call}(%esp)",
-    "movl {epoch_address}(%edx), %ecx",
-    "movl (%ecx), %ecx",
+    "movl {restart_info} + {epoch_of_restart} - 1b(%edx), %ecx",
     "movl %ecx, 12 + {epoch}(%esp)",
     "pushl %eax",
     ".cfi_adjust_cfa_offset 4",
     "subl $16, %esp", // struct __kernel_timespec
     ".cfi_adjust_cfa_offset 16",
-    "movl {behind_clock_front}(%edx), %ecx",
-    "movl (%ecx), %ecx",
+    "movl {front_info} + {clock_behind} - 1b(%edx), %ecx",
     "testl %ecx, %ecx",
-    "cmovzl {clock_gettime64}(%edx), %ecx",
+    "cmovzl {front} + {clock_gettime64} - 1b(%edx), %ecx",
     "pushl %esp",
     ".cfi_adjust_cfa_offset 4",
     "pushl ${monotonic}",
@@ -126,17 +166,103 @@ global_asm!(
     "movl ${magic_low}, 12 + {magic}(%esp)",
     "movl ${magic_high}, 16 + {magic}(%esp)",
     "jmp 3b",
+    // Only where clocks have been moved. A `Shifted` comes to lie below the place of the entry's address and the note's.
+    "5: cmpl $0, {front_info} + {is_moved} - 1b(%edx)",
+    "je 2b",
+    "popl %edx",
+    ".cfi_adjust_cfa_offset -4",
+    "popl %ecx",
+    ".cfi_adjust_cfa_offset -4",
+    "pushl %ebp",
+    ".cfi_adjust_cfa_offset 4",
+    ".cfi_rel_offset %ebp, 0",
+    "pushl %edi",
+    ".cfi_adjust_cfa_offset 4",
+    ".cfi_rel_offset %edi, 0",
+    "pushl %esi",
+    ".cfi_adjust_cfa_offset 4",
+    ".cfi_rel_offset %esi, 0",
+    "pushl %edx",
+    ".cfi_adjust_cfa_offset 4",
+    "pushl %ecx",
+    ".cfi_adjust_cfa_offset 4",
+    "pushl %ebx",
+    ".cfi_adjust_cfa_offset 4",
+    ".cfi_rel_offset %ebx, 0",
+    "pushl %eax",
+    ".cfi_adjust_cfa_offset 4",
+    "subl ${nr}, %esp",
+    ".cfi_adjust_cfa_offset {nr}",
+    // Anew after a restart on the way to the kernel, which has moved the clocks by something else.
+    "selfckpt_vsyscall_shift:",
+    "call 8f", // where this is
+    ".cfi_adjust_cfa_offset 4",
+    "8: popl %edx",
+    ".cfi_adjust_cfa_offset -4",
+    "movl {front_info} + {is_moved} - 8b(%edx), %eax",
+    "movl %eax, {shifted}(%esp)",
+    "movl %esp, %ebx",
+    ".cfi_def_cfa_register %ebx",
+    "subl $512, %esp", // compiled code uses the vector registers
+    "andl $-16, %esp",
+    "fxsave (%esp)",
+    "subl $16, %esp",
+    "movl %ebx, (%esp)",
+    "call {shift}",
+    "addl $16, %esp",
+    "fxrstor (%esp)",
+    "movl %ebx, %esp",
+    ".cfi_def_cfa_register %esp",
+    "call 9f",
+    ".cfi_adjust_cfa_offset 4",
+    "9: popl %edx",
+    ".cfi_adjust_cfa_offset -4",
+    "selfckpt_vsyscall_check:",
+    "movl {front_info} + {is_moved} - 9b(%edx), %ecx",
+    "cmpl {shifted}(%esp), %ecx",
+    "jne selfckpt_vsyscall_shift",
+    "testl %eax, %eax",
+    "jne 6f",
+    "movl {nr}(%esp), %eax",
+    "movl (%esp), %ebx",
+    "movl 4(%esp), %ecx",
+    "movl 8(%esp), %edx",
+    "movl 12(%esp), %esi",
+    "movl 16(%esp), %edi",
+    "movl 20(%esp), %ebp",
+    "int $0x80", // in here, so that it is known how far a thread has come
+    "selfckpt_vsyscall_shifted:",
+    "jmp 7f",
+    "6: movl (%esp), %eax",
+    "7: movl {saved}(%esp), %ebx",
+    "movl {saved} + 4(%esp), %ecx",
+    "movl {saved} + 8(%esp), %edx",
+    "movl {saved} + 12(%esp), %esi",
+    "movl {saved} + 16(%esp), %edi",
+    "movl {saved} + 20(%esp), %ebp",
+    ".cfi_restore %ebx",
+    ".cfi_restore %esi",
+    ".cfi_restore %edi",
+    ".cfi_restore %ebp",
+    "addl ${shift_frame}, %esp",
+    ".cfi_adjust_cfa_offset -{shift_frame}",
+    "ret",
     ".cfi_endproc",
     ".size selfckpt_vsyscall, . - selfckpt_vsyscall",
     ".popsection",
     frame = const FRAME,
     front = sym FRONT,
-    kernel = const offset_of!(Front, kernel),
+    vsyscall = const offset_of!(Front, vsyscall),
     clock_gettime64 = const offset_of!(Front, clock_gettime64),
-    behind_clock_front = const offset_of!(Front, behind_clock_front),
-    epoch_address = const offset_of!(Front, epoch),
-    is_noted = const offset_of!(Front, is_noted),
+    duty = const offset_of!(Front, duty),
+    note = const duty::NOTE,
     calls = const CALLS,
+    front_info = sym clock_front::FRONT_INFO,
+    vsyscall_behind = const offset_of!(FrontInfo, vsyscall),
+    clock_behind = const offset_of!(FrontInfo, clock_gettime64),
+    is_moved = const offset_of!(FrontInfo, epoch),
+    restart_info = sym restarted::RESTART_INFO,
+    epoch_of_restart = const offset_of!(RestartInfo, epoch),
     magic = const offset_of!(Began, magic),
     at = const offset_of!(Began, at),
     epoch = const offset_of!(Began, epoch),
@@ -145,12 +271,20 @@ global_asm!(
     magic_low = const MAGIC[0],
     magic_high = const MAGIC[1],
     monotonic = const CLOCK_MONOTONIC,
+    shift = sym crate::interpose::shift::selfckpt_shift,
+    shifted = const size_of::<Shifted>(),
+    nr = const offset_of!(Shifted, nr),
+    saved = const offset_of!(Shifted, saved),
+    shift_frame = const SHIFT_FRAME,
     options(att_syntax), // the other syntax has no difference of symbols
 );
 
 unsafe extern "C" {
     fn selfckpt_vsyscall();
     fn selfckpt_vsyscall_return();
+    fn selfckpt_vsyscall_shift();
+    fn selfckpt_vsyscall_check();
+    fn selfckpt_vsyscall_shifted();
 }
 
 /// How much the stack pointer of the function of libc that has made a call lies above that behind the kernel's entry,
@@ -160,6 +294,25 @@ pub fn frame_of(back: u32) -> u32 {
     if back == selfckpt_vsyscall_return as *const () as u32 { (FRAME + 4) as u32 } else { 0 }
 }
 
+/// Where the number lies of the call behind which a thread stands, if its times may have been moved.
+pub fn number_of_shifted(ip: u32, stack_pointer: u32) -> Option<u32> {
+    let is_one = ip == selfckpt_vsyscall_shifted as *const () as u32;
+    stack_pointer.checked_add(offset_of!(Shifted, nr) as u32).filter(|_| is_one)
+}
+
+/// Where a thread goes on that stands before a call for which times have been moved: a restart may move them by
+/// something else.
+pub fn shift_again(ip: u32) -> Option<u32> {
+    let [check, behind] =
+        [selfckpt_vsyscall_check as *const (), selfckpt_vsyscall_shifted as *const ()].map(|place| place as u32);
+    (check..behind).contains(&ip).then_some(selfckpt_vsyscall_shift as *const () as u32)
+}
+
+/// Where calls go to that are led here.
+pub fn address() -> usize {
+    selfckpt_vsyscall as *const () as usize
+}
+
 /// Leads the system calls of all threads here, and with them those of the threads that they start. `clock_gettime64` is
 /// the vdso's function. In a thread that the kernel tells nothing of, a wait begins anew at its first checkpoint.
 pub fn lead(clock_gettime64: usize) {
@@ -167,11 +320,11 @@ pub fn lead(clock_gettime64: usize) {
     if leads_here(kernel) || clock_gettime64 == 0 {
         return;
     }
-    let is_first = FRONT.kernel.load(Relaxed) == 0;
+    let is_first = FRONT.vsyscall.load(Relaxed) == 0;
     if is_first {
         FRONT.prepare(kernel, clock_gettime64);
     }
-    if FRONT.kernel.load(Relaxed) != kernel {
+    if FRONT.vsyscall.load(Relaxed) != kernel {
         return;
     }
     set_own_sysinfo();
@@ -181,19 +334,19 @@ pub fn lead(clock_gettime64: usize) {
 }
 
 impl Front {
-    fn prepare(&self, kernel: usize, clock_gettime64: usize) {
-        for (number, is_noted) in self.is_noted.iter().enumerate() {
+    fn prepare(&self, vsyscall: usize, clock_gettime64: usize) {
+        for (number, duty) in self.duty.iter().enumerate() {
             // By the first argument of socketcall(2); the others are waits whatever that is.
             let is_wait = |first| {
                 let found = timeout(number as u32, [first, 0, 0, 0, 0, 0]);
                 found.is_some_and(|found| found.is_of_socket())
             };
-            is_noted.store(u8::from((0..32).any(is_wait)), Relaxed);
+            if (0..32).any(is_wait) {
+                duty.store(duty::NOTE, Relaxed);
+            }
         }
         self.clock_gettime64.store(clock_gettime64, Relaxed);
-        self.behind_clock_front.store(clock_front::clock_gettime64_address(), Relaxed);
-        self.epoch.store(restarted::epoch_address(), Relaxed);
-        self.kernel.store(kernel, Release);
+        self.vsyscall.store(vsyscall, Release);
     }
 }
 
@@ -254,20 +407,20 @@ fn lead_those_listed(kernel: usize) -> Result<Listed, Errno> {
 }
 
 /// By the kernel's hand, to whom memory may be gone that a thread had which has ended.
-fn lead_one(address: usize, kernel: usize) -> Result<bool, Errno> {
+fn lead_one(block_at: usize, kernel: usize) -> Result<bool, Errno> {
     let mut block = ControlBlock { tcb: 0, dtv: 0, itself: 0, multiple_threads: 0, sysinfo: 0 };
-    process::read_memory(address, block.as_mut_bytes())?;
-    if [block.tcb, block.itself, block.sysinfo] != [address as u32, address as u32, kernel as u32] {
+    process::read_memory(block_at, block.as_mut_bytes())?;
+    if [block.tcb, block.itself, block.sysinfo] != [block_at as u32, block_at as u32, kernel as u32] {
         return Ok(false);
     }
-    let entry = (selfckpt_vsyscall as *const () as u32).to_ne_bytes();
+    let entry = (address() as u32).to_ne_bytes();
     // SAFETY: the word that libc calls by, of a thread that goes on with any of the two in it.
-    unsafe { process::write_memory(address + offset_of!(ControlBlock, sysinfo), &entry) }?;
+    unsafe { process::write_memory(block_at + offset_of!(ControlBlock, sysinfo), &entry) }?;
     Ok(true)
 }
 
 fn leads_here(sysinfo: usize) -> bool {
-    sysinfo == selfckpt_vsyscall as *const () as usize
+    sysinfo == address()
 }
 
 fn own_sysinfo() -> usize {
@@ -280,7 +433,7 @@ fn own_sysinfo() -> usize {
 }
 
 fn set_own_sysinfo() {
-    let entry = selfckpt_vsyscall as *const () as usize;
+    let entry = address();
     // SAFETY: as in `own_sysinfo`, and the code there is such an entry.
     unsafe {
         asm!("mov gs:[{at}], {}", in(reg) entry, at = const SYSINFO, options(nostack, preserves_flags));

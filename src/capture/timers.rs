@@ -7,7 +7,7 @@
 use super::failure::{Failure, refuse};
 use super::notices::{Notices, notice};
 use super::{Context, Stream};
-use crate::arch::clock_entry;
+use crate::arch::{clock_entry, vsyscall};
 use crate::format::notice::code;
 use crate::format::task::FrontInfo;
 use crate::format::timers::{ClockFront, ClockOffsets, Clocks, Itimer, Timer, clock, notify};
@@ -187,6 +187,7 @@ fn front() -> ClockFront {
         in_use: U32::new(clock_front::is_in_use().into()),
         clock_gettime,
         clock_gettime64,
+        vsyscall: U64::new(vsyscall::address() as u64),
         monotonic: U64::new(clock_front::offset_of(process::CLOCK_MONOTONIC) as u64),
         boottime: U64::new(clock_front::offset_of(process::CLOCK_BOOTTIME) as u64),
     }

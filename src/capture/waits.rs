@@ -149,6 +149,10 @@ fn look(state: &mut ThreadState, leader: bool) {
         leave_resume(state, leader);
         return;
     }
+    if let Some(anew) = vsyscall::shift_again(register(state.frame(), uc::EIP)) {
+        state.frame().set_register(uc::EIP, anew);
+        return;
+    }
     end_restarted_call(state.frame());
     if ends_at_a_moment(state) {
         return;
@@ -500,6 +504,9 @@ fn may_follow_a_handler(state: &ThreadState, leader: bool) -> bool {
 /// The number from the code around the call that ends at `after`.
 fn number_in_code(frame: Frame, after: u32) -> Option<u32> {
     let esp = register(frame, uc::ESP);
+    if let Some(place) = vsyscall::number_of_shifted(after, esp) {
+        return read_word(place);
+    }
     if !ends_call(after) {
         return None;
     }

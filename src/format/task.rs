@@ -123,7 +123,8 @@ pub struct FrontInfo {
     /// The kernel's functions, of which the program's vdso leads to the front; 0 where it has none.
     pub clock_gettime: U32,
     pub clock_gettime64: U32,
-    pub reserved: U32,
+    /// The kernel's entry for system calls, likewise.
+    pub vsyscall: U32,
     /// What the program's clocks show more than the kernel's.
     pub monotonic: Shift,
     pub boottime: Shift,

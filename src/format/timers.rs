@@ -44,11 +44,13 @@ pub struct ClockFront {
     /// Addresses of the library's functions that take the place of the vdso's.
     pub clock_gettime: U64,
     pub clock_gettime64: U64,
+    /// And of its entry for system calls.
+    pub vsyscall: U64,
     /// What the clocks show more than the kernel's, nanoseconds.
     pub monotonic: U64,
     pub boottime: U64,
 }
-const _: () = assert!(size_of::<ClockFront>() == 48);
+const _: () = assert!(size_of::<ClockFront>() == 56);
 
 /// TIMER: a timer of timer_create(2).
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod masks;
 pub mod next;
 pub mod raw_call;
+pub mod shift;
 pub mod thread_ids;
 pub mod threads;
 pub mod waits;

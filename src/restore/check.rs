@@ -294,7 +294,7 @@ fn check_places(image: &Image, _host: &Host, problems: &mut Problems) {
         if size as usize != size_of::<FrontInfo>() || !inside(image, info, size.into(), READ | WRITE) {
             problems.refuse(kind::CLOCK_FRONT, "info", info);
         }
-        for function in [front.clock_gettime.get(), front.clock_gettime64.get()] {
+        for function in [front.clock_gettime.get(), front.clock_gettime64.get(), front.vsyscall.get()] {
             if !inside(image, function, 16, EXEC) {
                 problems.refuse(kind::CLOCK_FRONT, "function", function);
             }
@@ -645,6 +645,7 @@ mod tests {
             info_size: U32::new(size_of::<FrontInfo>() as u32),
             clock_gettime: image.runtime.leave,
             clock_gettime64: image.runtime.leave,
+            vsyscall: image.runtime.leave,
             ..ClockFront::default()
         };
         image.clock_front = Some(front);
@@ -654,6 +655,7 @@ mod tests {
             ("info", ClockFront { info_size: U32::new(1), ..front }),
             ("function", ClockFront { clock_gettime: front.info, ..front }),
             ("function", ClockFront { clock_gettime64: U64::new(0x1000), ..front }),
+            ("function", ClockFront { vsyscall: front.info, ..front }),
             ("in_use", ClockFront { in_use: U32::new(2), ..front }),
         ] {
             refused(&["CLOCK_FRONT", field], |image| image.clock_front = Some(front));

@@ -1,7 +1,7 @@
 //! [NORMAL] Clocks of the program that would go back, on a machine that was booted later: what a front adds to them, or
 //! what is told.
 
-use super::vdso::ClockFunctions;
+use super::vdso::KernelFunctions;
 use crate::format::image::Image;
 use crate::format::task::{FrontInfo, Shift};
 use crate::sys::process;
@@ -38,7 +38,7 @@ impl Behind {
     }
 
     /// What the front does in the restart that has this epoch.
-    pub fn front(&self, functions: ClockFunctions, epoch: U32) -> FrontInfo {
+    pub fn front(&self, functions: KernelFunctions, epoch: U32) -> FrontInfo {
         const SECOND: u64 = 1_000_000_000;
         let shift = |nanoseconds: u64| Shift {
             sec: U64::new(nanoseconds / SECOND),
@@ -49,7 +49,7 @@ impl Behind {
             epoch,
             clock_gettime: U32::new(functions.clock_gettime),
             clock_gettime64: U32::new(functions.clock_gettime64),
-            reserved: U32::new(0),
+            vsyscall: U32::new(functions.vsyscall),
             monotonic: shift(self.monotonic),
             boottime: shift(self.boottime),
         }

@@ -22,27 +22,33 @@ pub struct VdsoPlan {
     pub patches: Vec<(u64, [u8; 5])>,
     /// The image's own copy of the vdso is put back as plain memory.
     pub keep_old_code: bool,
-    /// Where the vdso of the program leads to the front of its clocks: what the front asks.
-    pub front: Option<ClockFunctions>,
+    /// Where the vdso of the program leads to the fronts that its clocks need: what stands behind them.
+    pub front: Option<KernelFunctions>,
 }
 
 /// Addresses of this kernel's functions; 0 where it has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockFunctions {
+pub struct KernelFunctions {
     pub clock_gettime: u32,
     pub clock_gettime64: u32,
+    pub vsyscall: u32,
 }
 
-impl ClockFunctions {
+impl KernelFunctions {
     /// Of a vdso with these `symbols`, at `start`.
-    fn find(symbols: &[(String, u64)], start: u64) -> ClockFunctions {
+    fn find(symbols: &[(String, u64)], start: u64) -> KernelFunctions {
         let address = |wanted| symbols.iter().find(|(name, _)| name == wanted).map_or(0, |(_, at)| (start + at) as u32);
-        ClockFunctions { clock_gettime: address(CLOCK_GETTIME), clock_gettime64: address(CLOCK_GETTIME64) }
+        KernelFunctions {
+            clock_gettime: address(CLOCK_GETTIME),
+            clock_gettime64: address(CLOCK_GETTIME64),
+            vsyscall: address(KERNEL_VSYSCALL),
+        }
     }
 }
 
 const CLOCK_GETTIME: &str = "__vdso_clock_gettime";
 const CLOCK_GETTIME64: &str = "__vdso_clock_gettime64";
+const KERNEL_VSYSCALL: &str = "__kernel_vsyscall";
 
 fn is_kernel(name: &str) -> bool {
     name == "[vdso]" || name.starts_with("[vvar")
@@ -99,7 +105,7 @@ pub fn plan_vdso(
             ));
         }
         plan.front =
-            code.filter(|_| in_front.is_some()).map(|code| ClockFunctions::find(&old_symbols, code.vma.start.get()));
+            code.filter(|_| in_front.is_some()).map(|code| KernelFunctions::find(&old_symbols, code.vma.start.get()));
         plan.moves = here
             .iter()
             .zip(&there)
@@ -132,6 +138,7 @@ pub fn plan_vdso(
         let target = match (name.as_str(), new_front) {
             (CLOCK_GETTIME, Some(front)) => Some(front.clock_gettime.get()),
             (CLOCK_GETTIME64, Some(front)) => Some(front.clock_gettime64.get()),
+            (KERNEL_VSYSCALL, Some(front)) => Some(front.vsyscall.get()),
             _ => of_kernel,
         };
         let to = target.ok_or_else(|| format!("this kernel's vdso has no {name}, which the program may call"))?;
@@ -141,7 +148,7 @@ pub fn plan_vdso(
         jump[1..].copy_from_slice(&distance.to_le_bytes());
         plan.patches.push((from, jump));
     }
-    plan.front = in_front.or(new_front).map(|_| ClockFunctions::find(&new_symbols, new_start));
+    plan.front = in_front.or(new_front).map(|_| KernelFunctions::find(&new_symbols, new_start));
     plan.keep_old_code = true;
     Ok(plan)
 }
@@ -154,7 +161,7 @@ const VSYSCALL: u64 = 32;
 /// behind the call it only pops registers and returns.
 fn find_inside(image: &Image, code: &VmaEntry, symbols: &[(String, u64)]) -> Option<u64> {
     let (start, end) = (code.vma.start.get(), code.vma.end.get());
-    let vsyscall = symbols.iter().find(|(name, _)| name == "__kernel_vsyscall").map(|(_, offset)| start + offset);
+    let vsyscall = symbols.iter().find(|(name, _)| name == KERNEL_VSYSCALL).map(|(_, offset)| start + offset);
     let in_call = |ip: u64| vsyscall.is_some_and(|entry| (entry + JUMP..entry + VSYSCALL).contains(&ip));
     let mut ips = image.threads.iter().map(|thread| thread.cpu.ip.get());
     ips.find(|ip| (start..end).contains(ip) && !in_call(*ip))

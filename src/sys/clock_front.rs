@@ -35,11 +35,6 @@ pub fn clock_gettime64() -> usize {
     word(offset_of!(FrontInfo, clock_gettime64)) as usize
 }
 
-/// Where [`clock_gettime64`] lies.
-pub fn clock_gettime64_address() -> usize {
-    info_address() + offset_of!(FrontInfo, clock_gettime64)
-}
-
 /// Nanoseconds that the program's clock shows more than the kernel's.
 pub fn offset_of(clock: u32) -> i64 {
     let with = |clocks: u32| clock < 32 && clocks >> clock & 1 != 0;

@@ -49,7 +49,10 @@ global_asm!(
     "pushl %ebx",
     "call 2f", // where this is
     "2: popl %eax",
-    "pushl selfckpt_kernel_entry - 2b(%eax)",
+    "movl {front_info} + {vsyscall} - 2b(%eax), %ecx",
+    "testl %ecx, %ecx", // where the vdso's leads to a front, the one behind it
+    "cmovzl selfckpt_kernel_entry - 2b(%eax), %ecx",
+    "pushl %ecx",
     "movl 24(%esp), %eax", // the entry, four saved registers and the return address lie before nr
     "movl 28(%esp), %ebx",
     "movl 32(%esp), %ecx",
@@ -70,6 +73,8 @@ global_asm!(
     "ret",
     ".size selfckpt_syscall, . - selfckpt_syscall",
     ".popsection",
+    front_info = sym clock_front::FRONT_INFO,
+    vsyscall = const core::mem::offset_of!(crate::format::task::FrontInfo, vsyscall),
     options(att_syntax), // the other syntax has no difference of symbols
 );
 

@@ -14,7 +14,7 @@ pub struct OnItsPages<const LEN: usize>(pub UnsafeCell<[u8; LEN]>);
 // leaves as it is.
 unsafe impl<const LEN: usize> Sync for OnItsPages<LEN> {}
 
-static RESTART_INFO: OnItsPages<{ size_of::<RestartInfo>() }> =
+pub static RESTART_INFO: OnItsPages<{ size_of::<RestartInfo>() }> =
     OnItsPages(UnsafeCell::new([0; size_of::<RestartInfo>()]));
 
 /// Where a restart finds it.
@@ -41,10 +41,5 @@ pub unsafe fn take_restart_info() -> Option<RestartInfo> {
 /// Differs from restart to restart; 0 in a program that was never restarted.
 pub fn epoch() -> u32 {
     // SAFETY: inside the static.
-    unsafe { core::ptr::read_volatile(epoch_address() as *const u32) }
-}
-
-/// Where [`epoch`] lies.
-pub fn epoch_address() -> usize {
-    restart_info_address() + offset_of!(RestartInfo, epoch)
+    unsafe { core::ptr::read_volatile((restart_info_address() + offset_of!(RestartInfo, epoch)) as *const u32) }
 }

@@ -1,6 +1,6 @@
 //! Clocks and timers.
 
-use crate::common::{NOBODY, Random, SIGUSR2, Spec, assert_refused, is_root, kill, skipped};
+use crate::common::{Image, Job, NOBODY, Random, SIGUSR2, Spec, assert_refused, is_root, kill, skipped};
 use crate::other_kernel::reads_clock;
 
 cycles! {
@@ -88,7 +88,6 @@ fn clocks_go_on_by_a_front() {
     }
     let Some(mut job) = Spec::new("clock_front").prefix(&UP_FOR_LONG).start() else { return };
     let mut image = job.checkpoint_that(|image| !reads_clock(image));
-    const OUTSIDE: &[&str] = &["--pid", "new"];
     for (generation, options) in [OUTSIDE, OUTSIDE, &[], OUTSIDE, &[], &[], OUTSIDE, OUTSIDE].into_iter().enumerate() {
         job.sigkill();
         job.restart_from(&image.path, &[], options);
@@ -110,24 +109,82 @@ fn clocks_go_on_by_a_front() {
     job.end("at the end");
 }
 
+/// A restart outside of a time namespace, where clocks would go back: by a front they do not.
+pub const OUTSIDE: &[&str] = &["--pid", "new"];
+
+/// A program after such a restart.
+pub fn start_with_a_front(program: Spec) -> Option<Job> {
+    if !is_root() {
+        skipped("only root starts a program in a time namespace");
+        return None;
+    }
+    let mut job = program.prefix(&UP_FOR_LONG).start()?;
+    let image = job.checkpoint_that(|image| !reads_clock(image));
+    job.sigkill();
+    job.restart_from(&image.path, &[], OUTSIDE);
+    Some(job)
+}
+
+/// Takes a checkpoint, whose image must tell it.
+#[track_caller]
+pub fn assert_front(job: &mut Job) -> Image {
+    let image = job.checkpoint();
+    let text = job.inspect(&image);
+    assert!(text.contains("by a front that adds to the kernel's: +29999"), "{text}");
+    image
+}
+
+/// The vdso and the kernel show the same, and time goes on by either.
+#[test]
+fn vdso_time_by_a_front() {
+    let Some(mut job) = start_with_a_front(Spec::new("vdso_time").arg("moved")) else { return };
+    for generation in 0..6 {
+        job.go(&format!("in generation {generation}"));
+        let image = assert_front(&mut job);
+        job.sigkill();
+        job.restart_from(&image.path, &[], OUTSIDE);
+    }
+    job.end("at the end");
+}
+
+/// Moments of such clocks come when they are there, whichever call waits for them.
+#[test]
+fn moments_by_a_front() {
+    let Some(mut job) = start_with_a_front(Spec::new("clock_moments")) else { return };
+    job.go("after the restart that puts a front there");
+    for generation in 0..2 {
+        let image = assert_front(&mut job);
+        job.sigkill();
+        job.restart_from(&image.path, &[], OUTSIDE);
+        job.go(&format!("after restart {generation}"));
+    }
+    job.end("at the end");
+}
+
 /// Checkpoints in a row and on top of each other, and restarts if wanted, at random moments of a program that does
 /// nothing but what they might disturb.
 fn walk(user: Option<u32>, restarts: bool) {
-    let mut random = Random::new("random_walk");
     let mut spec = Spec::new("random_walk");
     if let Some(uid) = user {
         spec = spec.user(uid);
     }
-    let Some(mut job) = spec.start() else { return };
+    let Some(job) = spec.start() else { return };
+    walk_on(job, restarts.then_some(&[]));
+}
+
+/// With these options for its restarts.
+fn walk_on(mut job: Job, restarts: Option<&[&str]>) {
+    let mut random = Random::new("random_walk");
     for step in 1..=18 {
         for _ in 0..random.below(4) {
             kill(job.pid(), SIGUSR2);
             std::thread::sleep(std::time::Duration::from_millis(random.below(15)));
         }
         job.checkpoint();
-        if restarts && random.below(2) == 0 {
+        if let Some(options) = restarts.filter(|_| random.below(2) == 0) {
             job.sigkill();
-            job.restart();
+            let images = job.images.clone();
+            job.restart_from(&images, &[], options);
         }
         job.go(&format!("in step {step} of a random walk"));
     }
@@ -142,6 +199,13 @@ fn random_walk() {
 #[test]
 fn random_walk_with_restarts() {
     walk(None, true);
+}
+
+#[test]
+fn random_walk_by_a_front() {
+    let Some(mut job) = start_with_a_front(Spec::new("random_walk")) else { return };
+    assert_front(&mut job);
+    walk_on(job, Some(OUTSIDE));
 }
 
 #[test]

@@ -112,6 +112,7 @@ pub fn page(path: &Path, image: &Image, error: Option<&str>) -> String {
             "in_use": front.in_use.get() != 0,
             "clock_gettime": hex(front.clock_gettime.get()),
             "clock_gettime64": hex(front.clock_gettime64.get()),
+            "vsyscall": hex(front.vsyscall.get()),
             "monotonic_ns": front.monotonic.get(),
             "boottime_ns": front.boottime.get(),
         })),
