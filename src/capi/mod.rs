@@ -1,10 +1,9 @@
 //! [NORMAL] `ckpt_*` for include/selfckpt.h: converts and delegates.
 #![allow(unsafe_code)] // Exports C symbols; sets errno.
 
-use crate::runtime::config::{BLOCKED, DEFERRED, GENERATION, READY};
-use crate::runtime::{call, config, sections, trigger, writer};
-use crate::sys::abi::{OWN_MARK, Siginfo};
-use crate::sys::{Errno, process};
+use crate::runtime::config::{BLOCKED, GENERATION, READY};
+use crate::runtime::{call, config, requests, sections, trigger, writer};
+use crate::sys::Errno;
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::Ordering;
 
@@ -58,14 +57,8 @@ pub extern "C" fn ckpt_unblock() -> c_int {
     if depth == 0 {
         return fail(Errno::EINVAL);
     }
-    if BLOCKED.fetch_sub(1, Ordering::AcqRel) == 1 {
-        let signals = DEFERRED.swap(0, Ordering::AcqRel);
-        for signal in (1..=64u32).filter(|signal| signals & (1 << (signal - 1)) != 0) {
-            // Not a signal of the program's own: it carries our mark. The thread is its own; failure means that
-            // it is gone, and so is this call.
-            let info = Siginfo::queued(signal, process::getpid(), OWN_MARK);
-            let _ = process::queue_signal(process::getpid(), Some(process::gettid()), &info);
-        }
+    if BLOCKED.fetch_sub(1, Ordering::SeqCst) == 1 {
+        requests::raise_deferred();
     }
     0
 }

@@ -293,7 +293,6 @@ fn adopt_restart(config: &mut config::Config) {
     config.outside_pid = info.outside_pid.get();
     config.passive = false;
     adopt_settings(config, &info);
-    super::requests::forget_missed();
     // The image may have been taken on another CPU.
     config.cpu = None;
     if let Some(level) = info.log_level.get().checked_sub(1) {

@@ -168,8 +168,13 @@ pub fn try_begin() -> bool {
 }
 
 pub fn end() {
-    BUSY.store(0, Ordering::Release);
+    BUSY.store(0, Ordering::SeqCst);
     process::futex_wake(&BUSY, u32::MAX >> 1);
+}
+
+/// Whether a thread of this process is at a checkpoint.
+pub fn is_busy() -> bool {
+    BUSY.load(Ordering::SeqCst) == process::getpid()
 }
 
 /// Waits until no thread of this process is at a checkpoint.

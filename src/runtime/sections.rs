@@ -88,11 +88,8 @@ fn begin_calling() -> bool {
 /// The last of the functions has returned, in the program that goes on or in a restarted one.
 fn end_calling(epoch: u32) {
     let restarted = restarted::epoch() != epoch;
-    if restarted {
-        requests::forget_missed();
-    }
     call_hooks(if restarted { event::RESTART } else { event::CONTINUE });
-    CALLING.store(0, Ordering::Release);
+    CALLING.store(0, Ordering::SeqCst);
     // What came meanwhile.
     requests::raise_missed();
 }
@@ -110,18 +107,17 @@ pub fn call_around<T>(take: impl FnOnce() -> T) -> T {
     result
 }
 
-/// In the handler of a request that came by signal: calls the functions, and asks for the checkpoint between them.
-/// False: there is nothing to call, and the caller serves it.
-pub fn serve_around(signal: u32, info: &Siginfo, frame: &Frame) -> bool {
+/// In the handler of a request that came by signal, in `epoch`: calls the functions, and asks for the checkpoint between
+/// them. False: there is nothing to call, and the caller serves it.
+pub fn serve_around(signal: u32, info: &Siginfo, frame: &Frame, epoch: u32) -> bool {
     if !has_hooks() || ASKING.load(Ordering::Acquire) == process::gettid() {
         return false;
     }
     if !begin_calling() {
         // A command asks again. What came by signal alone is raised when the functions have returned.
-        requests::note_missed(signal);
+        requests::leave_to_other(signal, epoch, || CALLING.load(Ordering::SeqCst) != 0);
         return true;
     }
-    let epoch = restarted::epoch();
     let interrupted = waits::Outer::begin(*frame, guard::held() & !guard::shared());
     process::sigprocmask(process::SIG_SETMASK, frame.sigmask());
     call_hooks(event::CHECKPOINT);

@@ -9,7 +9,7 @@ use crate::capture::{failure::Failure, scratch, waits};
 use crate::control::{CALL_MARK, Token};
 use crate::interpose::guard::{self, Whose};
 use crate::sys::abi::{SI_QUEUE, Siginfo};
-use crate::sys::{Errno, process};
+use crate::sys::{Errno, process, restarted};
 use core::sync::atomic::Ordering;
 
 /// What the signal asked for.
@@ -64,6 +64,7 @@ fn is_call(info: &Siginfo) -> bool {
 }
 
 fn serve_signal(signal: u32, info: &Siginfo, ucontext: usize) {
+    let epoch = restarted::epoch();
     let by_call = is_call(info);
     let token = if info.code() == SI_QUEUE { Token::from_value(info.value()) } else { None };
     // SAFETY: the kernel passes the ucontext of its frame.
@@ -80,7 +81,11 @@ fn serve_signal(signal: u32, info: &Siginfo, ucontext: usize) {
         refuse_blocked(&request);
         return;
     }
-    if !by_call && sections::serve_around(signal, info, &frame) {
+    if !by_call && sections::serve_around(signal, info, &frame, epoch) {
+        return;
+    }
+    if restarted::epoch() != epoch {
+        // It stood here when the image was taken, which has served it.
         return;
     }
     if !config::try_begin() {
@@ -88,7 +93,7 @@ fn serve_signal(signal: u32, info: &Siginfo, ucontext: usize) {
         if request.by_call {
             request.frame.set_eax((-Errno::EINPROGRESS.0) as u32);
         } else if request.token.is_none() {
-            requests::note_missed(request.signal);
+            requests::leave_to_other(request.signal, epoch, config::is_busy);
         }
         return;
     }
@@ -128,7 +133,7 @@ fn refuse_blocked(request: &Request) {
         request.frame.set_eax((-Errno::EBUSY.0) as u32);
         return;
     }
-    config::DEFERRED.fetch_or(1 << (request.signal - 1), Ordering::Relaxed);
+    requests::defer(request.signal);
     if request.token.is_some() {
         let failure: Failure =
             crate::capture::failure::refuse!(Errno::EBUSY, "the program is in a section that it has blocked");

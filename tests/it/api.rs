@@ -1,6 +1,6 @@
 //! ckpt_now() and the rest of include/selfckpt.h.
 
-use crate::common::Spec;
+use crate::common::{SIGUSR2, Spec, kill};
 
 /// The number that a line of the result holds.
 fn number(text: &str, word: &str) -> i32 {
@@ -41,6 +41,30 @@ fn without_library() {
     let text = job.go("without the library");
     assert_eq!((number(&text, "available"), number(&text, "returned")), (0, -1));
     job.end("without the library");
+}
+
+/// Requests by signal within a blocked section are kept until its end.
+#[test]
+fn requests_in_a_blocked_section() {
+    let Some(mut job) = Spec::new("api_block").start() else { return };
+    for restarts in 0..3 {
+        if restarts > 0 {
+            job.checkpoint();
+            job.sigkill();
+            job.restart();
+        }
+        let round = job.go_without_waiting(restarts == 2);
+        job.wait_file(&format!("blocked.{round}"));
+        let program = job.program_pid();
+        let before = job.list_images().pop();
+        for _ in 0..3 {
+            assert!(kill(program, SIGUSR2));
+        }
+        assert_eq!(job.list_images().pop(), before, "an image of a blocked section");
+        job.publish(&format!("sent.{round}"), "");
+        assert_eq!(job.result(round), "PASS\n", "after {restarts} restarts");
+    }
+    assert!(job.wait_exit().success());
 }
 
 cycles! { thread_ckpt_now, api_events, api_exclude }

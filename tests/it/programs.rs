@@ -32,6 +32,7 @@ fn spec(name: &str) -> Spec {
 /// What a program waits for in each round, from tests that take checkpoints meanwhile.
 fn word(name: &str) -> Option<&'static str> {
     match name {
+        "api_block" => Some("sent"),
         "wait_cancel" => Some("cancel"),
         "wait_connect" => Some("accept"),
         "wait_cpu" => Some("burn"),

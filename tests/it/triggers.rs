@@ -292,6 +292,38 @@ fn period_begins_anew() {
     job.end("at the end");
 }
 
+/// The timer of the period is not the program's: it is in no image, and each restart makes one anew.
+#[test]
+fn one_timer_for_the_period() {
+    let mut job = Spec::new("heap").env("SELFCKPT_EVERY", "1h").start().expect("a start");
+    for generation in 1..=3 {
+        let image = job.checkpoint();
+        assert!(!job.inspect(&image).contains("timer 0"), "{}", job.inspect(&image));
+        job.sigkill();
+        job.restart();
+        job.go(&format!("after restart {generation}"));
+        let timers = fs::read_to_string(format!("/proc/{}/timers", job.program_pid())).expect("timers");
+        let count = timers.lines().filter(|line| line.starts_with("ID:")).count();
+        assert_eq!(count, 1, "after restart {generation}: {timers}");
+    }
+    job.end("at the end");
+}
+
+/// A program with threads that never rest, to one of which the second signal goes while the first one is served: it stops.
+#[test]
+fn stop_in_another_thread() {
+    let mut job = Spec::new("thread_storm").env("SELFCKPT_STOP_SIGNAL", "USR1").start().expect("never skipped");
+    for round in 1..=20 {
+        let program = job.program_pid();
+        assert!(kill(program, SIGUSR2) && kill(program, SIGUSR1));
+        let status = job.wait_exit();
+        assert_eq!(status.code(), Some(85), "{status} in round {round}\n{}", job.story());
+        job.restart();
+        job.go("after a restart");
+    }
+    job.end("at the end");
+}
+
 /// Waits until the program is in this stage.
 fn arrive(job: &Job, stage: &str) {
     assert!(
