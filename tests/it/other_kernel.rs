@@ -1,12 +1,14 @@
 //! A restart on a kernel whose vdso differs, or that was booted later. There is one kernel here, so the image is changed: one byte
 //! of the vdso's build-id, with all checksums made right again, is a kernel that was built elsewhere.
 
-use crate::common::{self, Job, NOBODY, Spec};
+use crate::common::{self, Job, NOBODY, Spec, skipped};
+use selfckpt::format::attributes::ThreadAttr;
 use selfckpt::format::image::Image;
 use selfckpt::format::kind;
 use selfckpt::format::memory::vma_kind;
 use selfckpt::format::reader::PageData;
 use std::fs;
+use std::mem::offset_of;
 
 fn word(bytes: &[u8], at: usize) -> usize {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
@@ -125,6 +127,37 @@ fn boot_later(image: &common::Image, by: u64) {
         let monotonic = u64::from_le_bytes(record[8..16].try_into().expect("8 bytes"));
         record[8..16].copy_from_slice(&(monotonic + by).to_le_bytes());
     });
+}
+
+/// A machine with fewer processors: the thread runs on those that there are, and the restart says so.
+#[test]
+fn cpus_that_are_not_there() {
+    const CPUS: usize = 8 + size_of::<ThreadAttr>();
+    let Some(mut job) = Spec::new("attr_thread").start() else { return };
+    let taken = job.checkpoint();
+    job.sigkill();
+    for (only, words) in [(false, "of which there are "), (true, "it may run on ")] {
+        let mut last = 0;
+        // The main thread's, which is bound to one.
+        change(&taken, kind::THREAD_ATTR, |record| {
+            let len = word(record, 8 + offset_of!(ThreadAttr, cpus_len));
+            let cpus = &mut record[CPUS..CPUS + len];
+            last = 8 * len - 1;
+            if only {
+                cpus.fill(0);
+            }
+            cpus[len - 1] |= 0x80;
+        });
+        if fs::exists(format!("/sys/devices/system/cpu/cpu{last}")).expect("a directory of CPUs") {
+            return skipped("every CPU that the kernel has a bit for is there");
+        }
+        job.rewind(1);
+        job.restart_from(&taken.path, &[], &[]);
+        job.go_without_waiting(true);
+        job.wait_exit();
+        let story = job.story();
+        assert!(story.contains("was bound to the CPUs ") && story.contains(words), "{story}");
+    }
 }
 
 /// A library that knows nothing of a front would leave it as it was: it must not take such an image.

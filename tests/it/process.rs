@@ -83,6 +83,25 @@ fn sequences_on_another_cpu() {
     }
 }
 
+/// Those that a program was started on are not its own: it comes back on those of each restart.
+#[test]
+fn cpus_of_each_restart() {
+    let [here, there, ..] = usable_cpus()[..] else { return skipped("needs two processors") };
+    let cpus = [here.to_string(), there.to_string()];
+    let mut job = Spec::new("heap").prefix(&["taskset", "-c", &cpus[0]]).start().expect("a start");
+    for generation in 1..=4 {
+        job.checkpoint();
+        job.sigkill();
+        let (images, cpu) = (job.images.clone(), &cpus[generation % 2]);
+        job.restart_from(&images, &["taskset", "-c", cpu], &[]);
+        job.go(&format!("after restart {generation}"));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", job.program_pid())).expect("status");
+        let found = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).map(str::trim);
+        assert_eq!(found, Some(cpu.as_str()), "after restart {generation}");
+    }
+    job.end("at the end");
+}
+
 fn usable_cpus() -> Vec<usize> {
     // SAFETY: the set is a plain array of bits, of the size that is said.
     let set = unsafe {

@@ -2,9 +2,34 @@
 
 use crate::common::{Image, Job, NOBODY, Random, SIGUSR2, Spec, assert_refused, is_root, kill, skipped};
 use crate::other_kernel::reads_clock;
+use std::time::{Duration, Instant};
 
 cycles! {
     alarm_blocked, timers_itimer, timers_posix, timers_overrun, timers_thread,
+}
+
+/// The time from the checkpoint to the restart does not count, by whatever clock a timer goes.
+#[test]
+fn timers_stand_still_without_the_program() {
+    const AWAY: Duration = Duration::from_secs(3);
+    for (name, timers) in [("timers_itimer", 1), ("timers_posix", 7)] {
+        let begun = Instant::now();
+        let Some(mut job) = Spec::new(name).start() else { return };
+        job.checkpoint();
+        job.sigkill();
+        std::thread::sleep(AWAY);
+        job.restart();
+        let result = job.go("after a late restart");
+        let longest = (begun.elapsed() - AWAY).as_secs_f64() + 0.01;
+        let gone_by: Vec<f64> = result
+            .lines()
+            .filter_map(|line| line.strip_prefix("gone by: "))
+            .map(|time| time.parse().expect("seconds"))
+            .collect();
+        assert_eq!(gone_by.len(), timers, "{result}");
+        assert!(gone_by.iter().all(|&time| time < longest), "{longest} s at most: {result}");
+        job.end("at the end");
+    }
 }
 
 /// It reads clocks all the time, also within the vdso: by the command, which keeps the namespace of the clocks.

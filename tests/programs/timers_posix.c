@@ -129,6 +129,7 @@ int main(int argc, char **argv)
             EXPECT(left <= kinds[i].left + 0.1 && left >= kinds[i].left - 300, "timer %d: %.3f s left of %.3f", i, left,
                    kinds[i].left);
             EXPECT((left == 0) == (kinds[i].left == 0), "timer %d: %.3f s left of %.3f", i, left, kinds[i].left);
+            note("gone by: %.3f", kinds[i].left - left);
             EXPECT(every == kinds[i].every, "timer %d: every %.3f instead of %.3f", i, every, kinds[i].every);
         }
         /* The signal of the one that has gone off, once, with all that belongs to it. */
