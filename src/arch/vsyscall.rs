@@ -14,7 +14,7 @@ use crate::format::task::{FrontInfo, RestartInfo};
 use crate::interpose::shift::WITH_TIMES;
 use crate::sys::lines::parse_dec;
 use crate::sys::process::{self, CLOCK_MONOTONIC};
-use crate::sys::{Errno, clock_front, fs, restarted};
+use crate::sys::{Errno, clock_front, fs, nr, restarted};
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Relaxed, Release};
@@ -40,6 +40,8 @@ mod duty {
     pub const NOTE: u8 = 1;
     /// Times of clocks that have been moved are moved.
     pub const SHIFT: u8 = 2;
+    /// The same for futex(2), of whose operations those with numbers below 8 know no moment.
+    pub const SHIFT_FUTEX: u8 = 3;
 }
 
 static FRONT: Front = Front {
@@ -49,18 +51,28 @@ static FRONT: Front = Front {
         let mut duties = [const { AtomicU8::new(0) }; CALLS];
         let mut rest: &[u32] = &WITH_TIMES;
         while let [number, others @ ..] = rest {
-            duties[*number as usize] = AtomicU8::new(duty::SHIFT);
+            let is_futex = matches!(*number, nr::FUTEX | nr::FUTEX_TIME64);
+            duties[*number as usize] = AtomicU8::new(if is_futex { duty::SHIFT_FUTEX } else { duty::SHIFT });
             rest = others;
         }
         duties
     },
 };
 
+/// How a call goes on that `selfckpt_shift` has looked at.
+pub mod shift {
+    /// As the program has made it.
+    pub const AS_IT_IS: u32 = 0;
+    /// The kernel has made it, and [`Shifted::args`] begins with its result.
+    pub const MADE: u32 = 1;
+    /// With [`Shifted::args`].
+    pub const MOVED: u32 = 2;
+}
+
 /// A call whose times may be moved, as the code lays it on the stack.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Shifted {
-    /// What the call is made with. The first one is its result, if it has been made.
     pub args: [u32; 6],
     /// For times that have been moved.
     pub times: [u64; 4],
@@ -169,7 +181,11 @@ global_asm!(
     // Only where clocks have been moved. A `Shifted` comes to lie below the place of the entry's address and the note's.
     "5: cmpl $0, {front_info} + {is_moved} - 1b(%edx)",
     "je 2b",
-    "popl %edx",
+    "cmpb ${shift_futex}, {front} + {duty} - 1b(%edx,%eax)",
+    "jne 10f",
+    "testb $0x78, 4(%esp)",
+    "jz 2b",
+    "10: popl %edx",
     ".cfi_adjust_cfa_offset -4",
     "popl %ecx",
     ".cfi_adjust_cfa_offset -4",
@@ -200,7 +216,7 @@ global_asm!(
     "8: popl %edx",
     ".cfi_adjust_cfa_offset -4",
     "movl {front_info} + {is_moved} - 8b(%edx), %eax",
-    "movl %eax, {shifted}(%esp)",
+    "movl %eax, {epoch_of_shift}(%esp)",
     "movl %esp, %ebx",
     ".cfi_def_cfa_register %ebx",
     "subl $512, %esp", // compiled code uses the vector registers
@@ -219,10 +235,11 @@ global_asm!(
     ".cfi_adjust_cfa_offset -4",
     "selfckpt_vsyscall_check:",
     "movl {front_info} + {is_moved} - 9b(%edx), %ecx",
-    "cmpl {shifted}(%esp), %ecx",
+    "cmpl {epoch_of_shift}(%esp), %ecx",
     "jne selfckpt_vsyscall_shift",
-    "testl %eax, %eax",
-    "jne 6f",
+    "cmpl ${made}, %eax",
+    "je 6f",
+    "jb 11f",
     "movl {nr}(%esp), %eax",
     "movl (%esp), %ebx",
     "movl 4(%esp), %ecx",
@@ -247,6 +264,17 @@ global_asm!(
     "addl ${shift_frame}, %esp",
     ".cfi_adjust_cfa_offset -{shift_frame}",
     "ret",
+    // The program's own call after all: back to where the stack is as before.
+    ".cfi_def_cfa_offset 4 + {shift_frame}",
+    "11: movl {nr}(%esp), %eax",
+    "movl {saved}(%esp), %ebx",
+    "movl {saved} + 4(%esp), %ecx",
+    "movl {saved} + 8(%esp), %edx",
+    "leal {shifted} - 8(%esp), %esp",
+    ".cfi_def_cfa_offset 12 + {frame}",
+    "movl %edx, (%esp)",
+    "movl %ecx, 4(%esp)",
+    "jmp 2b",
     ".cfi_endproc",
     ".size selfckpt_vsyscall, . - selfckpt_vsyscall",
     ".popsection",
@@ -272,7 +300,10 @@ global_asm!(
     magic_high = const MAGIC[1],
     monotonic = const CLOCK_MONOTONIC,
     shift = sym crate::interpose::shift::selfckpt_shift,
+    shift_futex = const duty::SHIFT_FUTEX,
+    made = const shift::MADE,
     shifted = const size_of::<Shifted>(),
+    epoch_of_shift = const size_of::<Shifted>() + size_of::<usize>() + offset_of!(Began, epoch),
     nr = const offset_of!(Shifted, nr),
     saved = const offset_of!(Shifted, saved),
     shift_frame = const SHIFT_FRAME,

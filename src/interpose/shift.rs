@@ -4,7 +4,7 @@
 //! Makes raw system calls alone: libc is in the middle of one, in whatever state.
 #![allow(unsafe_code)] // Called by assembly; makes the program's system calls, and writes what they tell.
 
-use crate::arch::vsyscall::Shifted;
+use crate::arch::vsyscall::{Shifted, shift};
 use crate::sys::lines::{Lines, field, parse_dec};
 use crate::sys::process::{self, CLOCK_BOOTTIME, CLOCK_MONOTONIC};
 use crate::sys::text::text;
@@ -26,26 +26,22 @@ pub const WITH_TIMES: [u32; 12] = [
     nr::CLOCK_NANOSLEEP_TIME64,
 ];
 
-/// Whether the kernel has made the call, whose result is the first argument then; else it is to be made with the arguments
-/// as they are now.
+/// How the call goes on, one of [`shift`]. None that depends on how the clocks are moved goes on as it is: a restart may be
+/// on its way.
 pub extern "C" fn selfckpt_shift(call: &mut Shifted) -> u32 {
     call.args = call.given();
     let [first, second, ..] = call.args;
-    let done = match call.nr {
-        nr::CLOCK_GETTIME | nr::CLOCK_GETTIME64 if clock_front::offset_of(first) == 0 => None,
-        nr::CLOCK_GETTIME => Some(make(call).and_then(|()| tell_clock(Form::Time32, first, second))),
-        nr::CLOCK_GETTIME64 => Some(make(call).and_then(|()| tell_clock(Form::Time64, first, second))),
-        nr::SYSINFO => Some(make(call).and_then(|()| tell_uptime(first))),
-        _ => {
-            // What cannot be read or understood is the kernel's to refuse.
-            let _ = move_moment(call);
-            None
-        }
+    let result = match call.nr {
+        nr::CLOCK_GETTIME | nr::CLOCK_GETTIME64 if !clock_front::may_move(first) => return shift::AS_IT_IS,
+        nr::CLOCK_GETTIME => make(call).and_then(|()| tell_clock(Form::Time32, first, second)),
+        nr::CLOCK_GETTIME64 => make(call).and_then(|()| tell_clock(Form::Time64, first, second)),
+        nr::SYSINFO => make(call).and_then(|()| tell_uptime(first)),
+        // What cannot be read or understood is the kernel's to refuse.
+        _ => return move_moment(call).map_or(shift::AS_IT_IS, |()| shift::MOVED),
     };
-    let Some(result) = done else { return 0 };
     let [first, ..] = &mut call.args;
     *first = result.map_or_else(|errno| errno.0.wrapping_neg() as u32, |()| 0);
-    1
+    shift::MADE
 }
 
 fn make(call: &Shifted) -> Result<(), Errno> {
@@ -136,7 +132,7 @@ fn tell_uptime(at: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives the call a moment of the kernel's clock in place of that of the program's, if it has one.
+/// Gives the call a moment of the kernel's clock in place of that of the program's, if it has one; else an error.
 fn move_moment(call: &mut Shifted) -> Result<(), Errno> {
     /// TIMER_ABSTIME, TFD_TIMER_ABSTIME.
     const ABSTIME: u32 = 1;
@@ -152,7 +148,7 @@ fn move_moment(call: &mut Shifted) -> Result<(), Errno> {
         nr::TIMER_SETTIME64 if is_absolute => move_timer(call, Form::Time64, clock_of_timer(first)?),
         nr::TIMERFD_SETTIME if is_absolute => move_timer(call, Form::Time32, clock_of_timerfd(first)?),
         nr::TIMERFD_SETTIME64 if is_absolute => move_timer(call, Form::Time64, clock_of_timerfd(first)?),
-        _ => Ok(()),
+        _ => Err(Errno::EINVAL),
     }
 }
 
@@ -165,12 +161,13 @@ fn waits_until_a_moment(op: u32) -> bool {
 fn move_time(call: &mut Shifted, form: Form, argument: usize, clock: u32) -> Result<(), Errno> {
     let pointer = call.args.get_mut(argument).filter(|pointer| **pointer != 0).ok_or(Errno::EINVAL)?;
     let time = form.read(*pointer)?;
-    if time.is_valid() {
-        let place = call.times.as_mut_ptr();
-        // SAFETY: there is room for more than one.
-        unsafe { form.write(place.cast(), time.less(clock_front::offset_of(clock))) };
-        *pointer = place as u32;
+    if !time.is_valid() || !clock_front::may_move(clock) {
+        return Err(Errno::EINVAL);
     }
+    let place = call.times.as_mut_ptr();
+    // SAFETY: there is room for more than one.
+    unsafe { form.write(place.cast(), time.less(clock_front::offset_of(clock))) };
+    *pointer = place as u32;
     Ok(())
 }
 
@@ -178,19 +175,21 @@ fn move_time(call: &mut Shifted, form: Form, argument: usize, clock: u32) -> Res
 fn move_timer(call: &mut Shifted, form: Form, clock: u32) -> Result<(), Errno> {
     let [_, _, pointer, ..] = &mut call.args;
     let (interval, moment) = (form.read(*pointer)?, form.read(pointer.wrapping_add(form.size() as u32))?);
-    if moment.is_valid() && moment != (Time { sec: 0, nsec: 0 }) {
-        let place = call.times.as_mut_ptr();
-        // SAFETY: there is room for two.
-        unsafe {
-            form.write(place.cast(), interval);
-            form.write(place.cast::<u8>().add(form.size()), moment.less(clock_front::offset_of(clock)));
-        }
-        *pointer = place as u32;
+    if !moment.is_valid() || moment == (Time { sec: 0, nsec: 0 }) || !clock_front::may_move(clock) {
+        return Err(Errno::EINVAL);
     }
+    let place = call.times.as_mut_ptr();
+    // SAFETY: there is room for two.
+    unsafe {
+        form.write(place.cast(), interval);
+        form.write(place.cast::<u8>().add(form.size()), moment.less(clock_front::offset_of(clock)));
+    }
+    *pointer = place as u32;
     Ok(())
 }
 
 /// Of a timer of timer_create(2), by the kernel's id.
+#[inline(never)] // A small stack is enough for the other calls.
 fn clock_of_timer(id: u32) -> Result<u32, Errno> {
     let file = fs::OwnedFd(fs::open(b"/proc/self/timers\0", fs::O_RDONLY | fs::O_CLOEXEC, 0)?);
     let mut buf = [0; 512];
@@ -207,6 +206,7 @@ fn clock_of_timer(id: u32) -> Result<u32, Errno> {
     Err(Errno::EINVAL)
 }
 
+#[inline(never)] // As above.
 fn clock_of_timerfd(fd: u32) -> Result<u32, Errno> {
     let path: Text<64> = text!("/proc/thread-self/fdinfo/{fd}\0");
     let mut buf = [0; 512];

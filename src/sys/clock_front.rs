@@ -35,12 +35,20 @@ pub fn clock_gettime64() -> usize {
     word(offset_of!(FrontInfo, clock_gettime64)) as usize
 }
 
+/// Whether it is a clock that a restart may move.
+pub fn may_move(clock: u32) -> bool {
+    is_among(clock, WITH_MONOTONIC | WITH_BOOTTIME)
+}
+
+fn is_among(clock: u32, clocks: u32) -> bool {
+    clock < 32 && clocks >> clock & 1 != 0
+}
+
 /// Nanoseconds that the program's clock shows more than the kernel's.
 pub fn offset_of(clock: u32) -> i64 {
-    let with = |clocks: u32| clock < 32 && clocks >> clock & 1 != 0;
-    let shift = if with(WITH_MONOTONIC) {
+    let shift = if is_among(clock, WITH_MONOTONIC) {
         offset_of!(FrontInfo, monotonic)
-    } else if with(WITH_BOOTTIME) {
+    } else if is_among(clock, WITH_BOOTTIME) {
         offset_of!(FrontInfo, boottime)
     } else {
         return 0;
