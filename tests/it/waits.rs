@@ -364,7 +364,10 @@ fn waits_begin_once() {
         "epoll_pwait",
         "epoll_pwait2",
         "epoll_pwait2_raw",
+        "epoll_pwait2_libc64",
+        "poll_chk",
         "sigtimedwait",
+        "sigtimedwait_libc64",
         "futex",
         "futex_time64",
         "io_getevents",
@@ -381,7 +384,7 @@ fn waits_begin_once() {
         "accept4",
     ];
     // What they wait for does not outlive the process.
-    let here = ["semtimedop", "semtimedop_ipc", "semtimedop_time64", "send", "write", "sendmsg"];
+    let here = ["semtimedop", "semtimedop_ipc", "semtimedop_time64", "semtimedop_libc64", "send", "write", "sendmsg"];
     let wait = |call: &str, rounds: &[bool]| {
         let Some(mut job) = wait_rest(call).arg("long").start() else { return };
         for (index, &restarts) in rounds.iter().enumerate() {

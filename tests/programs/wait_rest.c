@@ -31,6 +31,12 @@ static char failed[THREADS + 1][128];
 static FILE *streams[THREADS + 1];
 static ssize_t (*recv_by_pointer)(int, void *, size_t, int) = recv;
 
+/* As programs call them that are compiled with _FORTIFY_SOURCE or _TIME_BITS=64. */
+int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t size);
+int __epoll_pwait2_time64(int epoll, struct epoll_event *events, int most, const long long *limit, const sigset_t *mask);
+int __semtimedop64(int set, struct sembuf *ops, size_t count, const long long *limit);
+int __sigtimedwait64(const sigset_t *set, siginfo_t *info, const long long *limit);
+
 static int is(const char *name)
 {
     return strcmp(call, name) == 0;
@@ -83,6 +89,11 @@ static int wait_once(int number)
         int result = poll(&fd, 1, ms_limit);
         return result == -1 ? errno : result;
     }
+    if (is("poll_chk")) {
+        struct pollfd fd = {empty_pipe[0], POLLIN, 0};
+        int result = __poll_chk(&fd, 1, ms_limit, sizeof fd);
+        return result == -1 ? errno : result;
+    }
     if (is("poll_raw")) {
         struct pollfd fd = {empty_pipe[0], POLLIN, 0};
         int result = (int)syscall(SYS_poll, &fd, 1, ms_limit);
@@ -107,6 +118,10 @@ static int wait_once(int number)
         int result = epoll_pwait2(epoll_fd, &event, 1, &limit, NULL);
         return result == -1 ? errno : result;
     }
+    if (is("epoll_pwait2_libc64")) {
+        int result = __epoll_pwait2_time64(epoll_fd, &event, 1, limit64, NULL);
+        return result == -1 ? errno : result;
+    }
     if (is("epoll_pwait2_raw")) {
         int result = (int)syscall(441, epoll_fd, &event, 1, limit64, NULL, 8);
         return result == -1 ? errno : result;
@@ -116,9 +131,18 @@ static int wait_once(int number)
         sigaddset(&set, SIGRTMIN + 3);
         return timed_out(sigtimedwait(&set, NULL, &limit), EAGAIN);
     }
+    if (is("sigtimedwait_libc64")) {
+        sigemptyset(&set);
+        sigaddset(&set, SIGRTMIN + 3);
+        return timed_out(__sigtimedwait64(&set, NULL, limit64), EAGAIN);
+    }
     if (is("semtimedop")) {
         struct sembuf take = {0, -1, 0};
         return timed_out(semtimedop(sems, &take, 1, &limit), EAGAIN);
+    }
+    if (is("semtimedop_libc64")) {
+        struct sembuf take = {0, -1, 0};
+        return timed_out(__semtimedop64(sems, &take, 1, limit64), EAGAIN);
     }
     if (is("semtimedop_ipc")) {
         struct sembuf take = {0, -1, 0};
