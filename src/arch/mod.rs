@@ -12,6 +12,8 @@ pub mod resume;
 #[cfg(target_arch = "x86")]
 pub mod clock_entry;
 #[cfg(target_arch = "x86")]
+pub mod control_block;
+#[cfg(target_arch = "x86")]
 pub mod debug_registers;
 #[cfg(target_arch = "x86")]
 pub mod entry;

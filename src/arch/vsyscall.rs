@@ -8,18 +8,16 @@
 #![allow(unsafe_code)] // Stands between libc and the kernel, and changes the word that leads there.
 
 use super::began::{Began, MAGIC};
-use super::entry;
+use super::control_block;
 use super::resume::timeout;
 use crate::format::task::{FrontInfo, RestartInfo};
 use crate::interpose::shift::WITH_TIMES;
-use crate::sys::lines::parse_dec;
-use crate::sys::process::{self, CLOCK_MONOTONIC};
-use crate::sys::{Errno, clock_front, fs, nr, restarted};
-use core::arch::{asm, global_asm};
+use crate::sys::process::CLOCK_MONOTONIC;
+use crate::sys::{clock_front, nr, restarted};
+use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use core::sync::atomic::{AtomicU8, AtomicUsize};
-use zerocopy::{FromBytes, IntoBytes};
 
 /// Calls that are known: more than i386 has.
 const CALLS: usize = 512;
@@ -345,22 +343,25 @@ pub fn address() -> usize {
 }
 
 /// Leads the system calls of all threads here, and with them those of the threads that they start. `clock_gettime64` is
-/// the vdso's function. In a thread that the kernel tells nothing of, a wait begins anew at its first checkpoint.
+/// the vdso's function; without it nothing is noted.
 pub fn lead(clock_gettime64: usize) {
-    let kernel = own_sysinfo();
-    if leads_here(kernel) || clock_gettime64 == 0 {
+    let vsyscall = control_block::vsyscall();
+    if vsyscall == address() || clock_gettime64 == 0 {
         return;
     }
     let is_first = FRONT.vsyscall.load(Relaxed) == 0;
     if is_first {
-        FRONT.prepare(kernel, clock_gettime64);
+        FRONT.prepare(vsyscall, clock_gettime64);
     }
-    if FRONT.vsyscall.load(Relaxed) != kernel {
+    if FRONT.vsyscall.load(Relaxed) != vsyscall {
         return;
     }
-    set_own_sysinfo();
-    if is_first {
-        lead_others(kernel);
+    // SAFETY: the code there makes the same calls by `FRONT`.
+    unsafe {
+        control_block::set_vsyscall(address());
+        if is_first {
+            control_block::change_others(vsyscall, address());
+        }
     }
 }
 
@@ -380,95 +381,3 @@ impl Front {
         self.vsyscall.store(vsyscall, Release);
     }
 }
-
-/// What of glibc's `tcbhead_t` is of interest: `tcb` and `self` are the block's own address.
-#[derive(Clone, Copy, FromBytes, IntoBytes)]
-#[repr(C)]
-struct ControlBlock {
-    tcb: u32,
-    dtv: u32,
-    itself: u32,
-    multiple_threads: u32,
-    sysinfo: u32,
-}
-
-/// Leads those threads here whose calls go to `kernel`.
-fn lead_others(kernel: usize) {
-    /// Milliseconds for which threads are waited for that have only just been made.
-    const PATIENCE: u32 = 10;
-    let mut pauses = 0;
-    // One that has not been led here yet may have started another one meanwhile.
-    while let Ok(found) = lead_those_listed(kernel) {
-        match found {
-            Listed { has_led: false, has_strangers: true } if pauses < PATIENCE => {
-                pauses += 1;
-                process::pause_ms(1);
-            }
-            Listed { has_led: false, .. } => return,
-            Listed { has_led: true, .. } => (),
-        }
-    }
-}
-
-/// What a walk over the threads has found.
-#[derive(Default)]
-struct Listed {
-    has_led: bool,
-    /// Threads of which the kernel does not tell where their descriptors are: glibc has not come to tell it yet, or they
-    /// are not glibc's, or have ended.
-    has_strangers: bool,
-}
-
-fn lead_those_listed(kernel: usize) -> Result<Listed, Errno> {
-    // glibc registers a list in each thread's descriptor, which begins with the control block.
-    let own = entry::thread_pointer();
-    let distance = process::robust_list(0)?.0.wrapping_sub(own);
-    let dir = fs::OwnedFd(fs::open(b"/proc/self/task\0", fs::O_RDONLY | fs::O_DIRECTORY | fs::O_CLOEXEC, 0)?);
-    let mut found = Listed::default();
-    fs::for_each_name(dir.0, &mut [0; 4096], |name| {
-        let list = parse_dec(name).map(|tid| process::robust_list(tid as u32));
-        match list {
-            Some(Ok((0, _))) => found.has_strangers = true,
-            Some(Ok((head, _))) => found.has_led |= lead_one(head.wrapping_sub(distance), kernel).is_ok_and(|led| led),
-            _ => (),
-        }
-        Ok::<(), Errno>(())
-    })?;
-    Ok(found)
-}
-
-/// By the kernel's hand, to whom memory may be gone that a thread had which has ended.
-fn lead_one(block_at: usize, kernel: usize) -> Result<bool, Errno> {
-    let mut block = ControlBlock { tcb: 0, dtv: 0, itself: 0, multiple_threads: 0, sysinfo: 0 };
-    process::read_memory(block_at, block.as_mut_bytes())?;
-    if [block.tcb, block.itself, block.sysinfo] != [block_at as u32, block_at as u32, kernel as u32] {
-        return Ok(false);
-    }
-    let entry = (address() as u32).to_ne_bytes();
-    // SAFETY: the word that libc calls by, of a thread that goes on with any of the two in it.
-    unsafe { process::write_memory(block_at + offset_of!(ControlBlock, sysinfo), &entry) }?;
-    Ok(true)
-}
-
-fn leads_here(sysinfo: usize) -> bool {
-    sysinfo == address()
-}
-
-fn own_sysinfo() -> usize {
-    let value: usize;
-    // SAFETY: glibc's ABI on i386 keeps the address of the kernel's entry there in every thread.
-    unsafe {
-        asm!("mov {}, gs:[{at}]", out(reg) value, at = const SYSINFO, options(nostack, readonly, preserves_flags));
-    }
-    value
-}
-
-fn set_own_sysinfo() {
-    let entry = address();
-    // SAFETY: as in `own_sysinfo`, and the code there is such an entry.
-    unsafe {
-        asm!("mov gs:[{at}], {}", in(reg) entry, at = const SYSINFO, options(nostack, preserves_flags));
-    }
-}
-
-const SYSINFO: usize = offset_of!(ControlBlock, sysinfo);
