@@ -116,8 +116,8 @@ fn waits_in_a_restarted_call(job: &Job) -> bool {
 
 /// How long the waits of wait_rest take.
 const WAIT: Duration = Duration::from_secs(2);
-/// What a busy machine may add.
-const SLACK: Duration = Duration::from_secs(6);
+/// What a busy machine may add: `waits_begin_once` is the test that a wait is not lengthened.
+const SLACK: Duration = Duration::from_secs(15);
 
 /// Goes on after checkpoints in the middle of a wait, and after a restart that comes 3 s later. Where the
 /// kernel does not tell when a wait began (`later`), the first checkpoint may lengthen it, up to twice its time;
