@@ -14,6 +14,7 @@ use crate::arch::entry;
 use crate::arch::frame::{self, uc};
 use crate::arch::resume::{Interrupted, LONGEST, POLLIN, Place, Resume, SOCKETCALL, TAI, Timeout, how, timeout};
 use crate::arch::vsyscall;
+use crate::sys::abi::{KernelSigaction, SA_RESTART};
 use crate::sys::log::log;
 use crate::sys::{fs, nr, process, restarted, socket};
 
@@ -80,10 +81,8 @@ pub fn prepare_all(threads: &[ThreadSlot], pending: &[PendingSlot]) {
 fn prepare(state: &mut ThreadState, leader: bool, pending: u64) {
     look(state, leader);
     // A restart queues them before the thread goes on.
-    if is_interrupted(state.frame(), pending, state.own) {
-        if state.by_kernel {
-            issue_again(state);
-        }
+    if let Some(handler) = first_handler(state.frame(), pending, state.own) {
+        interrupt(state, leader, &handler);
         return;
     }
     match state.wait {
@@ -97,15 +96,27 @@ fn prepare(state: &mut ThreadState, leader: bool, pending: u64) {
 /// meanwhile are not in the image, but interrupt the wait here.
 pub fn settle(state: &mut ThreadState, leader: bool) {
     look(state, leader);
-    let interrupted = || is_interrupted(state.frame(), process::sigpending(), state.own);
-    match state.wait {
-        wait::AGAIN | wait::AGAIN_HERE if interrupted() => give_eintr(state),
-        wait::AGAIN | wait::AGAIN_HERE => issue_again(state),
-        wait::REST if !interrupted() => {
+    match (first_handler(state.frame(), process::sigpending(), state.own), state.wait) {
+        (Some(handler), _) => interrupt(state, leader, &handler),
+        (None, wait::AGAIN | wait::AGAIN_HERE) => issue_again(state),
+        (None, wait::REST) => {
             give_eintr(state);
             wait_for_rest(state);
         }
+        _ => (),
+    }
+}
+
+/// A signal of the program's own will run this handler as soon as the thread goes on: the wait would not have outlived
+/// it, or have begun anew behind it.
+fn interrupt(state: &mut ThreadState, leader: bool, handler: &KernelSigaction) {
+    let ends = |nr, frame| handler.flags & SA_RESTART == 0 && ends_by_handlers(nr, arguments(frame));
+    let frame = state.frame();
+    match state.wait {
+        wait::AGAIN | wait::AGAIN_HERE => give_eintr(state),
+        wait::REST if state.by_kernel && ends(state.number, frame) => give_eintr(state),
         wait::REST if state.by_kernel => issue_again(state),
+        wait::NONE if ends(register(frame, uc::EAX), frame) && is_done_again(state, leader) => end_with_eintr(frame),
         _ => (),
     }
 }
@@ -204,6 +215,36 @@ fn ends_at_a_moment(state: &mut ThreadState) -> bool {
     (state.number, state.rest, state.wait, state.by_kernel) = (nr, rest, wait::REST, true);
     end_with_eintr(frame);
     true
+}
+
+/// Whether the kernel is about to do a call by itself once more, before which the thread stands.
+fn is_done_again(state: &ThreadState, leader: bool) -> bool {
+    let (nr, after) = (register(state.frame(), uc::EAX), behind_call(state.frame()));
+    // One that the thread is about to make may be of a kind that no signal ends: read(2) of a file. In the vdso it makes
+    // a call by another instruction, and this one is there to do it again.
+    let seen = u32::try_from(state.call.nr) == Ok(nr) && is_same_call(state, leader, after);
+    const SYSENTER: [u8; 2] = [0x0f, 0x34];
+    const SYSCALL: [u8; 2] = [0x0f, 0x05];
+    let is_behind = |instruction| code_before(after - 2, &mut [0; 2]) == Some(instruction);
+    seen || ends_call(after) && is_at_vsyscall_end(after) && (is_behind(&SYSENTER[..]) || is_behind(&SYSCALL[..]))
+}
+
+/// Calls that end with EINTR by a handler without SA_RESTART, and begin anew with it. Those that end in any case are seen
+/// to have ended; a mutex with priority inheritance does not end.
+fn ends_by_handlers(nr: u32, args: [u32; 6]) -> bool {
+    let [_, operation, ..] = args;
+    match nr {
+        // read, readv, write, writev; open, openat (of a FIFO); waitpid, wait4, waitid
+        3 | 145 | 4 | 146 | 5 | 295 | 7 | 114 | 284 => true,
+        // ioctl (tcdrain); fcntl, fcntl64 (F_SETLKW), flock; mq_timedsend, mq_timedreceive and their 64-bit forms
+        54 | 55 | 221 | 143 | 279 | 280 | 418 | 419 => true,
+        // connect, accept4, sendto, sendmsg, recvfrom, recvmsg; recvmmsg, sendmmsg
+        SOCKETCALL | 362 | 364 | 369 | 370 | 371 | 372 | 337 | 417 | 345 => true,
+        // futex_waitv; futex: FUTEX_WAIT, FUTEX_WAIT_BITSET
+        449 => true,
+        240 | 422 => matches!(operation & 0x7f, 0 | 9),
+        _ => false,
+    }
 }
 
 /// Whether the signal frame lies right below the stack pointer of the program, not on an alternate stack.
@@ -396,13 +437,11 @@ fn arguments(frame: Frame) -> [u32; 6] {
     [uc::EBX, uc::ECX, uc::EDX, uc::ESI, uc::EDI, uc::EBP].map(|at| register(frame, at))
 }
 
-/// Whether a signal of the program's own waits that will run a handler as soon as the thread goes on: the
-/// wait would not have outlived it.
-fn is_interrupted(frame: Frame, pending: u64, own: u64) -> bool {
+/// The action of the first signal of the program's own that waits and will run a handler as soon as the thread goes on.
+fn first_handler(frame: Frame, pending: u64, own: u64) -> Option<KernelSigaction> {
     let set = pending & !frame.sigmask() & !own;
-    (1..=64u32).any(|signal| {
-        set & (1 << (signal - 1)) != 0 && process::sigaction(signal, None).is_ok_and(|action| action.handler > 1)
-    })
+    let signals = (1..=64u32).filter(|signal| set & (1 << (signal - 1)) != 0);
+    signals.filter_map(|signal| process::sigaction(signal, None).ok()).find(|action| action.handler > 1)
 }
 
 /// The number of the call that has ended with EINTR.
@@ -420,13 +459,17 @@ fn number(state: &ThreadState, leader: bool) -> Option<u32> {
 
 /// The call that a sibling saw the thread wait in, if the frame is of that same call. Nobody has looked at the leader.
 fn told_number(state: &ThreadState, leader: bool) -> Option<u32> {
+    is_same_call(state, leader, register(state.frame(), uc::EIP)).then_some(u32::try_from(state.call.nr).ok()?)
+}
+
+/// Whether it is the one that the frame is of, behind which the thread goes on at `after`.
+fn is_same_call(state: &ThreadState, leader: bool, after: u32) -> bool {
     let (frame, call) = (state.frame(), &state.call);
-    let same = !leader
-        && call.pc == register(frame, uc::EIP)
+    !leader
+        && call.pc == after
         && call.sp == register(frame, uc::ESP)
         && call.args == arguments(frame)
-        && ends_call(call.pc);
-    same.then_some(u32::try_from(call.nr).ok()?)
+        && ends_call(call.pc)
 }
 
 /// What the same call would do a second time, by number (i386) and arguments.
@@ -510,9 +553,7 @@ fn number_in_code(frame: Frame, after: u32) -> Option<u32> {
     if !ends_call(after) {
         return None;
     }
-    // __kernel_vsyscall goes on with pop ebp, pop edx, pop ecx, ret.
-    const VSYSCALL_END: [u8; 4] = [0x5d, 0x5a, 0x59, 0xc3];
-    if read_memory(after, &mut [0; 4]) != Some(&VSYSCALL_END[..]) {
+    if !is_at_vsyscall_end(after) {
         return number_before(after - 2, None);
     }
     // call gs:0x10, as glibc calls it.
@@ -539,6 +580,12 @@ fn number_in_code(frame: Frame, after: u32) -> Option<u32> {
     let [0xe8, a, b, c, d] = near else { return None };
     let target = outer.wrapping_add(u32::from_le_bytes([a, b, c, d]));
     if target != call - SIX.len() as u32 { None } else { number_before(outer - 5, None) }
+}
+
+/// Whether __kernel_vsyscall goes on here behind its call: pop ebp, pop edx, pop ecx, ret.
+fn is_at_vsyscall_end(after: u32) -> bool {
+    const END: [u8; 4] = [0x5d, 0x5a, 0x59, 0xc3];
+    read_memory(after, &mut [0; 4]) == Some(&END[..])
 }
 
 /// `mov eax, NUMBER`, and up to `end` instructions that leave eax alone; or, as in syscall(2)'s wrapper,

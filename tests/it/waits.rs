@@ -1,6 +1,6 @@
 //! System calls that a checkpoint interrupts and that go on afterwards.
 
-use crate::common::{Image, Job, NOBODY, SIGUSR2, Spec, assert_refused, kill, wait_within};
+use crate::common::{Image, Job, NOBODY, SIGUSR2, Spec, assert_refused, kill, wait_until, wait_within};
 use crate::times::{assert_front, start_with_a_front};
 use std::fs::{self, DirEntry};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -487,4 +487,39 @@ fn moments_without_a_namespace() {
     };
     let kinds = ["sleep_monotonic", "sem_monotonic", "waitv_monotonic"];
     std::thread::scope(|scope| kinds.iter().for_each(|kind| drop(scope.spawn(|| wait(kind)))));
+}
+
+/// A signal of the program's own that comes while a checkpoint is taken ends a wait, as ever, here and after a restart.
+#[test]
+fn interrupted_by_a_signal_of_the_program() {
+    let wait = |call: &str, number: &str| {
+        let Some(mut job) = Spec::new("wait_interrupted").arg(call).start() else { return };
+        for step in 1..=3 {
+            let round = job.go_without_waiting(false);
+            job.wait_file(&format!("began.{round}"));
+            let (program, before) = (job.program_pid(), job.list_images().pop());
+            let of_program = |name: &str| fs::read_to_string(format!("/proc/{program}/{name}")).unwrap_or_default();
+            let waits = || of_program("syscall").starts_with(number).then_some(());
+            assert!(wait_until(waits).is_some(), "it does not wait in {call}\n{}", job.story());
+            // Of those that wait for a stopped program, the request comes first, and keeps the other one waiting.
+            assert!(kill(program, libc::SIGSTOP));
+            assert!(
+                wait_until(|| of_program("status").contains("State:\tT").then_some(())).is_some(),
+                "it does not stop"
+            );
+            assert!(SIGUSR2 < libc::SIGTERM && kill(program, SIGUSR2) && kill(program, libc::SIGTERM));
+            assert!(kill(program, libc::SIGCONT));
+            assert_eq!(job.result(round), "PASS\n", "{call} in step {step}");
+            assert!(wait_until(|| (job.list_images().pop() != before).then_some(())).is_some(), "{}", job.story());
+            job.sigkill();
+            job.rewind(round);
+            job.restart();
+            assert_eq!(job.result(round), "PASS\n", "{call} in step {step}, after a restart");
+            job.rewind(round + 1);
+        }
+        job.sigkill();
+    };
+    for (call, number) in [("poll", "168 "), ("nanosleep", "162 "), ("futex", "240 "), ("read", "3 ")] {
+        wait(call, number);
+    }
 }
