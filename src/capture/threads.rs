@@ -166,6 +166,8 @@ pub struct ThreadState {
     pub rest: waits::Rest,
     /// Signals that are requests to the library and interrupt nothing.
     pub own: u64,
+    /// CLOCK_MONOTONIC when it came to stand still, nanoseconds.
+    pub stopped: u64,
 }
 
 impl ThreadSlot {
@@ -191,6 +193,7 @@ impl ThreadSlot {
 impl ThreadState {
     /// Fills in what only the thread itself can ask the kernel for. Called by it, in the handler.
     pub fn describe_self(&mut self, frame: &Frame) {
+        self.stopped = process::now();
         self.ucontext = frame.ucontext;
         (self.tls, self.ntls) = tls::capture_tls(tls::first_entry());
         (self.robust_head, self.robust_len) = process::robust_list(0).unwrap_or_default();
@@ -204,7 +207,7 @@ impl ThreadState {
 
     /// As far as the interrupted call of a thread is concerned.
     pub fn of_wait(frame: Frame, own: u64) -> ThreadState {
-        ThreadState { ucontext: frame.ucontext, own, ..ThreadState::default() }
+        ThreadState { ucontext: frame.ucontext, own, stopped: process::now(), ..ThreadState::default() }
     }
 
     pub fn frame(&self) -> Frame {

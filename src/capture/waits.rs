@@ -17,6 +17,7 @@ use crate::arch::vsyscall;
 use crate::sys::abi::{KernelSigaction, SA_RESTART};
 use crate::sys::log::log;
 use crate::sys::{fs, nr, process, restarted, socket};
+use zerocopy::IntoBytes;
 
 /// What is known of a stopped thread's call. Zero in a fresh [`ThreadState`].
 pub mod wait {
@@ -98,7 +99,11 @@ pub fn settle(state: &mut ThreadState, leader: bool) {
     look(state, leader);
     match (first_handler(state.frame(), process::sigpending(), state.own), state.wait) {
         (Some(handler), _) => interrupt(state, leader, &handler),
-        (None, wait::AGAIN | wait::AGAIN_HERE) => issue_again(state),
+        (None, wait::AGAIN | wait::AGAIN_HERE) => {
+            let passed = process::now().saturating_sub(state.stopped);
+            let _ = pass_written_rest(state.number, arguments(state.frame()), passed);
+            issue_again(state);
+        }
         (None, wait::REST) => {
             give_eintr(state);
             wait_for_rest(state);
@@ -136,6 +141,7 @@ impl Outer {
     pub fn end(mut self, restarted: bool) {
         if restarted {
             self.0.rest.seen = self.0.rest.now();
+            self.0.stopped = process::now();
         }
         settle(&mut self.0, true);
     }
@@ -330,6 +336,34 @@ fn read_time(place: Place, args: [u32; 6]) -> Option<u64> {
     };
     let seconds = u64::try_from(seconds).ok()?.min(LONGEST / SECOND * 4);
     (u64::from(nanoseconds) < SECOND).then_some(seconds * SECOND + u64::from(nanoseconds))
+}
+
+/// What is left of a call that is issued again with what the kernel has written there grows less while the program stands
+/// still. `None` where nothing is written, or cannot be.
+fn pass_written_rest(nr: u32, args: [u32; 6], passed: u64) -> Option<()> {
+    let [first, _, third, _, fifth, _] = args;
+    // Of select and _newselect, microseconds.
+    let (at, is_wide, unit) = match nr {
+        82 => (read_word(first.checked_add(16)?)?, false, 1000),
+        142 => (fifth, false, 1000),
+        // pselect6, ppoll
+        308 => (fifth, false, 1),
+        413 => (fifth, true, 1),
+        309 => (third, false, 1),
+        414 => (third, true, 1),
+        _ => return None,
+    };
+    let place = if is_wide { Place::Time64(0) } else { Place::Time32(0) };
+    let written = read_time(place, [at, 0, 0, 0, 0, 0])?;
+    let left = (written - written % SECOND + written % SECOND * unit).saturating_sub(passed);
+    // Rounded up: nothing ends early.
+    let left = left.next_multiple_of(unit);
+    let (seconds, parts) = (left / SECOND, left % SECOND / unit);
+    let wide = [seconds, parts];
+    let narrow = wide.map(|number| number as u32);
+    let bytes = if is_wide { wide.as_bytes() } else { narrow.as_bytes() };
+    // SAFETY: where the kernel has just written the same for the thread, which stands still or is this one.
+    unsafe { process::write_memory(at as usize, bytes) }.ok()
 }
 
 /// A thread that is already in `selfckpt_resume`, and has no result yet: gives it the program's registers

@@ -116,6 +116,8 @@ fn waits_in_a_restarted_call(job: &Job) -> bool {
 
 /// How long the waits of wait_rest take.
 const WAIT: Duration = Duration::from_secs(2);
+/// Of those that are to be long.
+const LONG_WAIT: Duration = Duration::from_secs(6);
 /// What a busy machine may add: `waits_begin_once` is the test that a wait is not lengthened.
 const SLACK: Duration = Duration::from_secs(15);
 
@@ -232,6 +234,25 @@ fn rest_that_the_kernel_writes_back() {
     rest_of_each(&["select", "ppoll"], false, true);
 }
 
+/// Also while the program stands still in a checkpoint, which lasts for as long as the wait here.
+#[test]
+fn rest_that_passes_in_a_checkpoint() {
+    let wait = |call| {
+        let Some(mut job) = wait_rest(call).arg("long").arg("slow").start() else { return };
+        let round = job.go_without_waiting(false);
+        job.wait_file(&format!("began.{round}"));
+        let began = Instant::now();
+        job.checkpoint();
+        assert_eq!(job.result(round), "PASS\n", "{call}");
+        let took = began.elapsed();
+        // One after the other.
+        let both = 2 * LONG_WAIT;
+        assert!(took < both - Duration::from_secs(1), "{call} took {took:?}");
+        job.sigkill();
+    };
+    std::thread::scope(|scope| ["select", "ppoll", "poll"].map(|call| drop(scope.spawn(move || wait(call)))));
+}
+
 #[test]
 fn rest_of_sockets_with_a_limit() {
     rest_of_each(&["recv", "recv late", "read", "accept"], false, true);
@@ -344,7 +365,6 @@ fn wait_for_a_child() {
 /// Those whose rest is known do not begin anew: a checkpoint late in a long wait would show it.
 #[test]
 fn waits_begin_once() {
-    const LONG: Duration = Duration::from_secs(6);
     const LATE: Duration = Duration::from_millis(4500);
     /// Less than what a wait that begins anew adds.
     const SLACK: Duration = Duration::from_secs(3);
@@ -393,7 +413,7 @@ fn waits_begin_once() {
             let mut since = Instant::now();
             std::thread::sleep(LATE);
             job.checkpoint();
-            let mut limit = LONG;
+            let mut limit = LONG_WAIT;
             if restarts {
                 limit = limit.saturating_sub(since.elapsed());
                 job.sigkill();

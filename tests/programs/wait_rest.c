@@ -2,10 +2,12 @@
  * Waits with a time limit, which a checkpoint must neither end early nor lengthen: in each round the main thread
  * and others wait once for 2 s in the call that argv[2] names, all at the same time, and must see it run out. With
  * argv[3] or argv[4] "altstack" each has an alternate stack for its signals, as threads of Rust, Go, Java programs have; with "long"
- * they wait for 6 s; with "late" they are there before the sockets have limits.
+ * they wait for 6 s; with "late" they are there before the sockets have limits; with "slow" checkpoints take the main
+ * thread 6 s.
  */
 // libs: -lpthread
 #include "harness.h"
+#include <selfckpt.h>
 
 #include <poll.h>
 #include <pthread.h>
@@ -265,6 +267,13 @@ static void *waiter(void *number)
     return NULL;
 }
 
+static void take_time(enum ckpt_event event, void *unused)
+{
+    (void)event;
+    (void)unused;
+    NEED(sleep(6) == 0);
+}
+
 static void start_threads(void)
 {
     for (intptr_t i = 1; i <= THREADS; i++) {
@@ -283,6 +292,8 @@ int main(int argc, char **argv)
         late |= strcmp(argv[i], "late") == 0;
         if (strcmp(argv[i], "long") == 0)
             ms_limit = 6000;
+        if (strcmp(argv[i], "slow") == 0)
+            NEED(ckpt_on(CKPT_CHECKPOINT, take_time, NULL) == 0);
     }
     waiter(NULL);
     struct epoll_event event = {.events = EPOLLIN};
