@@ -188,10 +188,10 @@ impl Quiesced {
         self.slots.get(..self.count).unwrap_or(&[])
     }
 
-    /// All but the leader.
+    /// All but the leader that stand still: others have ended, and tell nothing any more.
     fn others(&self) -> impl Iterator<Item = &'static ThreadSlot> + use<> {
         let me = process::gettid();
-        self.threads().iter().filter(move |slot| slot.tid() != me)
+        self.threads().iter().filter(move |slot| slot.tid() != me && slot.state().is_some())
     }
 
     /// Signals that were pending for any thread when it was stopped.
