@@ -272,6 +272,12 @@ fn rest_of_sockets_behind_libc() {
 }
 
 #[test]
+fn rest_of_calls_with_64_bit_times() {
+    rest_of_each(&["clock_nanosleep_time64", "pselect_time64", "ppoll_time64"], false, true);
+    rest_of_each(&["sigtimedwait_time64", "io_pgetevents_time64"], false, true);
+}
+
+#[test]
 fn rest_of_kernel_aio() {
     rest_of_each(&["io_getevents"], false, true);
 }

@@ -320,6 +320,14 @@ static int any_pause(void)
     pause();
     return handled ? 0 : errno;
 }
+static int any_sigsuspend(void)
+{
+    sigset_t others;
+    sigfillset(&others);
+    sigdelset(&others, SIGUSR1);
+    sigsuspend(&others);
+    return handled ? 0 : errno;
+}
 static int any_open(void)
 {
     int fd = open(test_path("fifo"), O_RDONLY | O_CLOEXEC);
@@ -463,6 +471,7 @@ static void wake_signal(void) { kill(getpid(), WAKE_ONE); }
 static void wake_open(void) { NEED((fifo_fd = open(test_path("fifo"), O_RDWR | O_CLOEXEC)) >= 0); }
 static void again_open(void) { close(fifo_fd); }
 static void wake_pause(void);
+static void wake_sigsuspend(void);
 static pid_t child;
 static void wake_child(void) { kill(child, SIGKILL); }
 static void again_child(void)
@@ -538,6 +547,7 @@ static struct kind {
     WAKES(any_epoll, wake_event, again_event),
     WAKES(any_signal, wake_signal, NULL),
     WAKES(any_pause, wake_pause, NULL),
+    WAKES(any_sigsuspend, wake_sigsuspend, NULL),
     WAKES(any_open, wake_open, again_open),
     /* Would take what another waits for. */
     WAKES(any_eventfd, wake_event, NULL),
@@ -555,11 +565,21 @@ static int is_used(const struct kind *kind)
     return chosen == kind || (chosen == NULL && kind < kinds + TOGETHER);
 }
 
-static void wake_pause(void)
+static void wake_by_handler(int (*wait)(void))
 {
     for (struct kind *kind = kinds; kind < kinds + KINDS; kind++)
-        if (kind->wait == any_pause)
+        if (kind->wait == wait)
             pthread_kill(kind->thread, SIGUSR1);
+}
+
+static void wake_pause(void)
+{
+    wake_by_handler(any_pause);
+}
+
+static void wake_sigsuspend(void)
+{
+    wake_by_handler(any_sigsuspend);
 }
 
 static void on_signal(int number)
