@@ -1,105 +1,54 @@
-//! [NORMAL] The block at the base of each thread's TLS segment, which holds the address by which glibc makes
-//! system calls (`call *%gs:0x10`), for this thread and for those that it starts.
+//! [NORMAL] The block at the base of each thread's TLS segment, glibc's `tcbhead_t`: it holds the address by which glibc
+//! makes system calls (`call *%gs:0x10`).
 #![allow(unsafe_code)] // Changes that address.
 
-use super::entry;
-use crate::sys::lines::parse_dec;
-use crate::sys::{Errno, fs, process};
 use core::arch::asm;
-use core::mem::offset_of;
-use zerocopy::{FromBytes, IntoBytes};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// What of glibc's `tcbhead_t` is of interest: `tcb` and `self` are the block's own address.
-#[derive(Clone, Copy, FromBytes, IntoBytes)]
-#[repr(C)]
-struct ControlBlock {
-    tcb: u32,
-    dtv: u32,
-    itself: u32,
-    multiple_threads: u32,
-    /// The kernel's entry for system calls, as libc calls it.
-    sysinfo: u32,
+/// Where `multiple_threads` and `sysinfo` lie in the block.
+const MULTIPLE_THREADS: usize = 0x0c;
+const SYSINFO: usize = 0x10;
+
+/// glibc keeps a word of its own for this, for threads that it makes by itself, too, but not in all of its versions.
+static HAS_MADE_THREADS: AtomicBool = AtomicBool::new(false);
+
+/// Before a thread is made.
+pub fn note_thread() {
+    HAS_MADE_THREADS.store(true, Relaxed);
 }
-const SYSINFO: usize = offset_of!(ControlBlock, sysinfo);
 
-/// In the other threads, the entry for system calls becomes `to` where it is `from`. One that the kernel tells nothing of is
-/// left out.
-///
-/// # Safety
-/// What lies at `to` does what is done at `from`.
-pub unsafe fn change_others(from: usize, to: usize) {
-    /// Milliseconds for which threads are waited for that have only just been made.
-    const PATIENCE: u32 = 10;
-    let mut pauses = 0;
-    // One that has not been changed yet may have started another one meanwhile, which takes it over.
-    while let Ok(found) = change_those_listed(from, to) {
-        match found {
-            Listed { has_changed: false, has_strangers: true } if pauses < PATIENCE => {
-                pauses += 1;
-                process::pause_ms(1);
-            }
-            Listed { has_changed: false, .. } => return,
-            Listed { has_changed: true, .. } => (),
-        }
+/// Whether the process has made a thread, be it gone again.
+pub fn has_made_threads() -> bool {
+    let value: usize;
+    // SAFETY: glibc's ABI on i386 keeps the word there in every thread.
+    unsafe {
+        asm!(
+            "mov {}, gs:[{at}]",
+            out(reg) value,
+            at = const MULTIPLE_THREADS,
+            options(nostack, readonly, preserves_flags)
+        );
     }
-}
-
-/// What a walk over the threads has found.
-#[derive(Default)]
-struct Listed {
-    has_changed: bool,
-    /// Threads of which the kernel does not tell where their descriptors are: glibc has not come to tell it yet, or they
-    /// are not glibc's, or have ended.
-    has_strangers: bool,
-}
-
-fn change_those_listed(from: usize, to: usize) -> Result<Listed, Errno> {
-    // glibc registers a list in each thread's descriptor, which begins with the control block.
-    let own = entry::thread_pointer();
-    let distance = process::robust_list(0)?.0.wrapping_sub(own);
-    let dir = fs::OwnedFd(fs::open(b"/proc/self/task\0", fs::O_RDONLY | fs::O_DIRECTORY | fs::O_CLOEXEC, 0)?);
-    let mut found = Listed::default();
-    fs::for_each_name(dir.0, &mut [0; 4096], |name| {
-        let list = parse_dec(name).map(|tid| process::robust_list(tid as u32));
-        match list {
-            Some(Ok((0, _))) => found.has_strangers = true,
-            Some(Ok((head, _))) => {
-                found.has_changed |= change_one(head.wrapping_sub(distance), from, to).is_ok_and(|changed| changed)
-            }
-            _ => (),
-        }
-        Ok::<(), Errno>(())
-    })?;
-    Ok(found)
-}
-
-/// By the kernel's hand, to whom memory may be gone that a thread had which has ended.
-fn change_one(block_at: usize, from: usize, to: usize) -> Result<bool, Errno> {
-    let mut block = ControlBlock { tcb: 0, dtv: 0, itself: 0, multiple_threads: 0, sysinfo: 0 };
-    process::read_memory(block_at, block.as_mut_bytes())?;
-    if [block.tcb, block.itself, block.sysinfo] != [block_at as u32, block_at as u32, from as u32] {
-        return Ok(false);
-    }
-    // SAFETY: the word that libc calls by, of a thread that goes on with any of the two in it, by the contract of
-    // `change_others`.
-    unsafe { process::write_memory(block_at + SYSINFO, &(to as u32).to_ne_bytes()) }?;
-    Ok(true)
+    value != 0 || HAS_MADE_THREADS.load(Relaxed)
 }
 
 /// The calling thread's entry for system calls.
 pub fn vsyscall() -> usize {
     let value: usize;
-    // SAFETY: glibc's ABI on i386 keeps the address there in every thread.
+    // SAFETY: as above.
     unsafe {
         asm!("mov {}, gs:[{at}]", out(reg) value, at = const SYSINFO, options(nostack, readonly, preserves_flags));
     }
     value
 }
 
+/// Changes it, and with it that of all threads that are made from now on. glibc aborts when it makes a thread whose memory,
+/// which may be that of an earlier one, has another entry than its maker.
+///
 /// # Safety
-/// What lies at `entry` does what the one of before does.
+/// What lies at `entry` does what the one of before does, and the process has made no thread.
 pub unsafe fn set_vsyscall(entry: usize) {
-    // SAFETY: as in `vsyscall`, and by the contract above.
+    // SAFETY: as above, and by the contract.
     unsafe {
         asm!("mov gs:[{at}], {}", in(reg) entry, at = const SYSINFO, options(nostack, preserves_flags));
     }

@@ -16,8 +16,7 @@ use crate::sys::process::CLOCK_MONOTONIC;
 use crate::sys::{clock_front, nr, restarted};
 use core::arch::global_asm;
 use core::mem::offset_of;
-use core::sync::atomic::Ordering::{Relaxed, Release};
-use core::sync::atomic::{AtomicU8, AtomicUsize};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// Calls that are known: more than i386 has.
 const CALLS: usize = 512;
@@ -342,27 +341,16 @@ pub fn address() -> usize {
     selfckpt_vsyscall as *const () as usize
 }
 
-/// Leads the system calls of all threads here, and with them those of the threads that they start. `clock_gettime64` is
-/// the vdso's function; without it nothing is noted.
+/// Leads the system calls of this thread here, and with them those of the threads that the program makes. If it has made
+/// some already, it is too late. `clock_gettime64` is the vdso's function; without it nothing is noted.
 pub fn lead(clock_gettime64: usize) {
     let vsyscall = control_block::vsyscall();
-    if vsyscall == address() || clock_gettime64 == 0 {
+    if vsyscall == address() || clock_gettime64 == 0 || control_block::has_made_threads() {
         return;
     }
-    let is_first = FRONT.vsyscall.load(Relaxed) == 0;
-    if is_first {
-        FRONT.prepare(vsyscall, clock_gettime64);
-    }
-    if FRONT.vsyscall.load(Relaxed) != vsyscall {
-        return;
-    }
+    FRONT.prepare(vsyscall, clock_gettime64);
     // SAFETY: the code there makes the same calls by `FRONT`.
-    unsafe {
-        control_block::set_vsyscall(address());
-        if is_first {
-            control_block::change_others(vsyscall, address());
-        }
-    }
+    unsafe { control_block::set_vsyscall(address()) };
 }
 
 impl Front {
@@ -378,6 +366,6 @@ impl Front {
             }
         }
         self.clock_gettime64.store(clock_gettime64, Relaxed);
-        self.vsyscall.store(vsyscall, Release);
+        self.vsyscall.store(vsyscall, Relaxed);
     }
 }

@@ -196,7 +196,7 @@ impl ThreadState {
         self.stopped = process::now();
         self.ucontext = frame.ucontext;
         (self.tls, self.ntls) = tls::capture_tls(tls::first_entry());
-        (self.robust_head, self.robust_len) = process::robust_list(0).unwrap_or_default();
+        (self.robust_head, self.robust_len) = process::robust_list();
         self.clear_child_tid = process::clear_child_tid();
         self.name = process::comm();
         self.ids = process::user_and_group_ids();

@@ -4,6 +4,7 @@
 
 use super::fail;
 use super::next::call_next;
+use crate::arch::control_block::note_thread;
 use crate::arch::entry::thread_pointer;
 use crate::sys::abi::{SI_TKILL, Siginfo};
 use crate::sys::ids::{self, changed, to_kernel, to_program};
@@ -339,6 +340,7 @@ pub unsafe extern "C" fn timer_create(clock: c_int, event: *const Event, timer: 
     // SAFETY: by the contract above.
     let translated = unsafe { event_to_kernel(event) };
     let event = translated.as_ref().map_or(event, core::ptr::from_ref);
+    note_thread(); // SIGEV_THREAD makes one.
     call_next!(
         TIMER_CREATE as fn(c_int, *const Event, Pointer) -> c_int,
         (clock, event, timer),

@@ -4,6 +4,7 @@
 use super::Sigset;
 use super::guard::unmaskable;
 use super::next::call_next;
+use crate::arch::control_block::note_thread;
 use crate::arch::thread_view;
 use crate::sys::process::{self, SIG_BLOCK, SIG_UNBLOCK};
 use core::ffi::{c_char, c_int, c_void};
@@ -69,6 +70,7 @@ pub unsafe extern "C" fn pthread_create(
     routine: Routine,
     argument: Pointer,
 ) -> c_int {
+    note_thread();
     let create = |routine: Routine, argument: Pointer| {
         call_next!(
             PTHREAD_CREATE as fn(Pointer, Pointer, Routine, Pointer) -> c_int,
@@ -100,6 +102,7 @@ fn view_of_attributes(attributes: Pointer) -> Option<u64> {
 /// As thrd_create(3).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn thrd_create(thread: Pointer, routine: Routine, argument: Pointer) -> c_int {
+    note_thread();
     let create = |routine: Routine, argument: Pointer| {
         call_next!(
             THRD_CREATE as fn(Pointer, Routine, Pointer) -> c_int,

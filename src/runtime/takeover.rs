@@ -94,6 +94,8 @@ fn try_restart(path: &Path, start: &Start, unmounted: &mut Option<String>) -> Re
         Some(value) => return Err(format!("SELFCKPT_STDIO={}: not `inherit`", String::from_utf8_lossy(value))),
     };
     memory::make_volatile_files(&image, &source, &mut warn)?;
+    // Before any time is set: none that is set later may come early by the program's clock.
+    let behind = clock_front::find_behind(&image);
     let mut files = Files::open(&image, &source, inherit, &mut warn)?;
     let image_fd = files.raise(source.as_raw_fd())?;
     let nameless = files.nameless_files();
@@ -102,7 +104,7 @@ fn try_restart(path: &Path, start: &Start, unmounted: &mut Option<String>) -> Re
     files.finish_nameless();
 
     let ipc = ipc::find(&image, &mut warn)?;
-    let prepared = prepare(&image, &source, &host, mapped)?;
+    let prepared = prepare(&image, &source, &host, mapped, behind)?;
     enter_directory(&image)?;
 
     // From here on things change, those outside of this process last.
@@ -331,10 +333,9 @@ const CODE: u64 = PAGE;
 const STACK: u64 = 4 * PAGE;
 
 /// Finds room for the kernel's pages where neither this process nor the image has anything.
-fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>) -> Result<Prepared, String> {
+fn prepare(image: &Image, source: &File, host: &Host, mapped: Vec<Mapped>, behind: Behind) -> Result<Prepared, String> {
     check_guards(image)?;
     let own = layout::own_mappings()?;
-    let behind = clock_front::find_behind(image);
     let vdso = vdso::plan_vdso(image, source, &own, behind.is_any(), &mut |len| reserve(image, host, len).ok())?;
     let mut vdso_temporary = Vec::new();
     let total: u64 = vdso.moves.iter().map(|vdso| vdso.len).sum();
