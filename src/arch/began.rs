@@ -32,7 +32,7 @@ impl Began {
     }
 
     /// When the call with these arguments began, from the part of the stack that lies at `at`.
-    pub fn find(stack: &[u8], at: u32, epoch: u32, args: [u32; 6]) -> Option<u64> {
+    pub fn find(stack: &[u8], at: u32, epoch: u32, args: &[u32]) -> Option<u64> {
         let found = stack.windows(size_of::<Began>()).enumerate().step_by(4).find_map(|(offset, bytes)| {
             let note = Began::read_from_bytes(bytes).ok()?;
             let is_one = note.magic == MAGIC && note.at == at.wrapping_add(offset as u32);
@@ -54,7 +54,7 @@ mod tests {
     fn found(note_at: u32, epoch: u32, call: [u32; 2], stack_at: u32) -> Option<u64> {
         let mut stack = [0xaa; Began::REACH];
         stack[40..40 + size_of::<Began>()].copy_from_slice(Began::new(note_at, epoch, call, START).as_bytes());
-        Began::find(&stack, stack_at, 3, ARGS)
+        Began::find(&stack, stack_at, 3, &ARGS)
     }
 
     #[test]
@@ -67,6 +67,6 @@ mod tests {
         assert_eq!(found(0x1028, 3, [77, 0xffff_0000], 0x1004), None);
         assert_eq!(found(0x1028, 2, [77, 0xffff_0000], 0x1000), None);
         assert_eq!(found(0x1028, 3, [78, 0xffff_0000], 0x1000), None);
-        assert_eq!(Began::find(&[0; 8], 0x1000, 3, ARGS), None);
+        assert_eq!(Began::find(&[0; 8], 0x1000, 3, &ARGS), None);
     }
 }

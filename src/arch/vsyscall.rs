@@ -342,15 +342,19 @@ pub fn address() -> usize {
 }
 
 /// Leads the system calls of this thread here, and with them those of the threads that the program makes. If it has made
-/// some already, it is too late. `clock_gettime64` is the vdso's function; without it nothing is noted.
-pub fn lead(clock_gettime64: usize) {
+/// some already, it is too late, and the answer is no. `clock_gettime64` is the vdso's function; without it nothing is noted.
+pub fn lead(clock_gettime64: usize) -> bool {
     let vsyscall = control_block::vsyscall();
-    if vsyscall == address() || clock_gettime64 == 0 || control_block::has_made_threads() {
-        return;
+    if vsyscall == address() || clock_gettime64 == 0 {
+        return true;
+    }
+    if control_block::has_made_threads() {
+        return false;
     }
     FRONT.prepare(vsyscall, clock_gettime64);
     // SAFETY: the code there makes the same calls by `FRONT`.
     unsafe { control_block::set_vsyscall(address()) };
+    true
 }
 
 impl Front {

@@ -282,7 +282,7 @@ fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
     let clock = timeout.passes_on();
     let seen = process::clock(clock).nanoseconds();
     if timeout.is_told_by_start() {
-        left = left.saturating_sub(began(frame).map_or(0, |began| seen.saturating_sub(began)));
+        left = left.saturating_sub(began(frame, nr).map_or(0, |began| seen.saturating_sub(began)));
     }
     let frame_end = (frame.start() + frame.size()) as u32;
     let stack_pointer = register(frame, uc::ESP);
@@ -298,11 +298,16 @@ fn measure_rest(frame: Frame, nr: u32, timeout: &Timeout) -> Option<Rest> {
 }
 
 /// When the wait began, CLOCK_MONOTONIC, where somebody has noted it.
-fn began(frame: Frame) -> Option<u64> {
+fn began(frame: Frame, nr: u32) -> Option<u64> {
     let stack_pointer = register(frame, uc::ESP);
     let mut stack = [0; Began::REACH];
     let stack = read_what_is_there(stack_pointer, &mut stack)?;
-    Began::find(stack, stack_pointer, restarted::epoch(), arguments(frame))
+    let args = arguments(frame);
+    let [_, pointer, ..] = args;
+    // Who stands in front of libc's function knows the arguments that socketcall(2) has in memory.
+    let in_memory = [read_word(pointer).unwrap_or(0), read_word(pointer.wrapping_add(4)).unwrap_or(0)];
+    let found = |args: &[u32]| Began::find(stack, stack_pointer, restarted::epoch(), args);
+    found(&args).or_else(|| if nr == SOCKETCALL { found(&in_memory) } else { None })
 }
 
 /// The time limit that a socket has for receiving or sending, nanoseconds; `None` where it has none, or is no

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // A function that C calls with a pointer.
 
 use super::next::call_next;
-use super::{clock, fail};
+use super::{clock, fail, tables};
 use crate::arch::vsyscall;
 use crate::sys::Errno;
 use core::ffi::c_int;
@@ -31,8 +31,8 @@ macro_rules! setsockopt {
             if result == 0 && level == SOL_SOCKET && LIMITS.contains(&option) {
                 // SAFETY: the kernel has read a time from there.
                 let time = unsafe { core::slice::from_raw_parts(value, len.min(TIME)) };
-                if time.iter().any(|&byte| byte != 0) {
-                    vsyscall::lead(clock::function());
+                if time.iter().any(|&byte| byte != 0) && !vsyscall::lead(clock::function()) {
+                    tables::change();
                 }
             }
             result

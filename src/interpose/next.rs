@@ -3,6 +3,7 @@
 //! They are looked up by the constructor, so that no call in a handler is the first one.
 #![allow(unsafe_code)] // dlsym(3).
 
+use super::objects::Object;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -55,30 +56,7 @@ pub fn choose_versions() {
 
 /// Whether the dynamic strings of the main program hold this one; true where they cannot be found.
 fn main_program_names(wanted: &[u8]) -> bool {
-    const PT_DYNAMIC: usize = 2;
-    const PT_PHDR: usize = 6;
-    const DT_STRTAB: usize = 5;
-    const DT_STRSZ: usize = 10;
-    type Header = [usize; 8]; // Elf32_Phdr: the type first, the address third, the size in memory sixth
-    // SAFETY: take a number.
-    let (headers, count) = unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
-    if headers == 0 {
-        return true;
-    }
-    // SAFETY: the kernel has told where the program headers lie and how many there are.
-    let list = unsafe { core::slice::from_raw_parts(headers as *const Header, count as usize) };
-    let Some(own) = list.iter().find(|header| header[0] == PT_PHDR) else { return true };
-    let base = (headers as usize).wrapping_sub(own[2]);
-    let Some(dynamic) = list.iter().find(|header| header[0] == PT_DYNAMIC) else { return true };
-    let (at, size) = (base.wrapping_add(dynamic[2]), dynamic[5] / size_of::<[usize; 2]>());
-    // SAFETY: the program's dynamic section, mapped by the kernel.
-    let entries = unsafe { core::slice::from_raw_parts(at as *const [usize; 2], size) };
-    let value = |tag| entries.iter().find(|entry| entry[0] == tag).map(|entry| entry[1]);
-    let (Some(strings), Some(size)) = (value(DT_STRTAB), value(DT_STRSZ)) else { return true };
-    // The loader has added the base, where it may write.
-    let strings = if strings < base { base + strings } else { strings };
-    // SAFETY: its string table.
-    let strings = unsafe { core::slice::from_raw_parts(strings as *const u8, size) };
+    let Some(strings) = Object::main().and_then(|program| program.strings()) else { return true };
     strings.split(|&byte| byte == 0).any(|string| string == wanted)
 }
 

@@ -240,6 +240,12 @@ pub unsafe fn write_memory(at: usize, bytes: &[u8]) -> Result<(), Errno> {
     unsafe { call!(nr::PROCESS_VM_WRITEV, getpid(), &raw const from, 1, &raw const to, 1, 0) }.map(drop)
 }
 
+/// mprotect(2).
+pub fn protect(at: usize, len: usize, prot: u32) -> Result<(), Errno> {
+    // SAFETY: changes no memory; who still uses it otherwise is killed by the kernel.
+    unsafe { call!(nr::MPROTECT, at, len, prot) }.map(drop)
+}
+
 /// Low and high halves of a thread's capabilities: effective, permitted, inheritable.
 pub type CapSets = [[u32; 3]; 2];
 

@@ -280,7 +280,8 @@ fn limits_of_sockets_and_new_threads() {
 
 #[test]
 fn rest_of_sockets_that_get_a_limit_after_threads() {
-    rest_of_each(&["recv late", "getc late"], true, true);
+    rest_of_each(&["recv late", "read late", "recvmsg late", "accept late"], false, true);
+    rest_of_each(&["getc late", "recvfrom_raw late"], true, true);
 }
 
 #[test]
@@ -410,6 +411,13 @@ fn waits_begin_once() {
         "futex_time64",
         "io_getevents",
         "recv",
+        "recv late",
+        "read late",
+        "readv late",
+        "recvmsg late",
+        "recvmmsg late",
+        "accept late",
+        "accept4 late",
         "read",
         "readv",
         "recvmsg",
@@ -421,7 +429,18 @@ fn waits_begin_once() {
         "accept4",
     ];
     // What they wait for does not outlive the process.
-    let here = ["semtimedop", "semtimedop_ipc", "semtimedop_time64", "semtimedop_libc64", "send", "write", "sendmsg"];
+    let here = [
+        "semtimedop",
+        "semtimedop_ipc",
+        "semtimedop_time64",
+        "semtimedop_libc64",
+        "send",
+        "write",
+        "sendmsg",
+        "send late",
+        "write late",
+        "sendmsg late",
+    ];
     let wait = |call: &str, rounds: &[bool]| {
         let Some(mut job) = wait_rest(call).arg("long").start() else { return };
         for (index, &restarts) in rounds.iter().enumerate() {
