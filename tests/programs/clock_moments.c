@@ -153,6 +153,27 @@ static const struct {
     {"timerfd_settime", timerfd, 0},
 };
 
+/* Timers of one round that go off in the next one, whatever comes in between: not before their moments. */
+static int across[2] = {-1, -1};
+static long long due[2];
+
+static void check_across(void)
+{
+    for (int i = 0; i < 2; i++) {
+        uint64_t ticks;
+        if (across[i] >= 0) {
+            NEED(read(across[i], &ticks, sizeof ticks) == sizeof ticks);
+            long long early = due[i] - now(clocks[i]);
+            EXPECT(early <= 0, "a timer of clock %d goes off %lld ns early", clocks[i], early);
+            close(across[i]);
+        }
+        due[i] = now(clocks[i]) + SECOND * 3 / 2;
+        struct itimerspec time = {.it_value = as_time(due[i])};
+        NEED((across[i] = timerfd_create(clocks[i], 0)) >= 0);
+        NEED(timerfd_settime(across[i], TFD_TIMER_ABSTIME, &time, NULL) == 0);
+    }
+}
+
 static void check_clocks(void)
 {
     struct sysinfo info;
@@ -204,6 +225,7 @@ int main(int argc, char **argv)
         next_round();
         check_clocks();
         check_registers();
+        check_across();
         for (size_t i = 0; i < sizeof waits / sizeof *waits; i++)
             for (int j = 0; j < (waits[i].is_for_monotonic_alone ? 1 : 2); j++) {
                 long long before = now(clocks[j]);
