@@ -178,10 +178,8 @@ pub fn map() -> Result<usize, Errno> {
     // SAFETY: no address is demanded, so nothing is replaced.
     let start = unsafe { process::mmap(0, LEN, process::PROT_READ | process::PROT_WRITE, flags, -1, 0) }?;
     // The stack comes first: running over its end hits this page.
-    // SAFETY: the page is ours and not in use.
-    let guard = unsafe { crate::sys::call!(crate::sys::nr::MPROTECT, start, GUARD, process::PROT_NONE) };
-    match guard {
-        Ok(_) => Ok(start),
+    match process::protect(start, GUARD, process::PROT_NONE) {
+        Ok(()) => Ok(start),
         Err(error) => {
             unmap(start);
             Err(error)

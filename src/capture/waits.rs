@@ -303,11 +303,13 @@ fn began(frame: Frame, nr: u32) -> Option<u64> {
     let mut stack = [0; Began::REACH];
     let stack = read_what_is_there(stack_pointer, &mut stack)?;
     let args = arguments(frame);
-    let [_, pointer, ..] = args;
+    let find = |args: &[u32]| Began::find(stack, stack_pointer, restarted::epoch(), args);
     // Who stands in front of libc's function knows the arguments that socketcall(2) has in memory.
-    let in_memory = [read_word(pointer).unwrap_or(0), read_word(pointer.wrapping_add(4)).unwrap_or(0)];
-    let found = |args: &[u32]| Began::find(stack, stack_pointer, restarted::epoch(), args);
-    found(&args).or_else(|| if nr == SOCKETCALL { found(&in_memory) } else { None })
+    let find_by_memory = || {
+        let [_, pointer, ..] = args;
+        find(&[read_word(pointer)?, read_word(pointer.checked_add(4)?)?])
+    };
+    find(&args).or_else(|| if nr == SOCKETCALL { find_by_memory() } else { None })
 }
 
 /// The time limit that a socket has for receiving or sending, nanoseconds; `None` where it has none, or is no

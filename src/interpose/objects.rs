@@ -97,8 +97,8 @@ impl Object {
     }
 
     pub fn contains(&self, address: usize) -> bool {
-        let loads = self.headers.iter().filter(|header| header[TYPE] == PT_LOAD);
-        loads.into_iter().any(|header| address.wrapping_sub(self.base.wrapping_add(header[ADDRESS])) < header[SIZE])
+        let mut loads = self.headers.iter().filter(|header| header[TYPE] == PT_LOAD);
+        loads.any(|header| address.wrapping_sub(self.base.wrapping_add(header[ADDRESS])) < header[SIZE])
     }
 
     /// Start and length of what is read-only since it has been relocated, if the address is in it.
@@ -109,7 +109,7 @@ impl Object {
         (start..end).contains(&address).then_some((start, end - start))
     }
 
-    /// The words that are named, and their names.
+    /// The words that hold addresses of what other objects define, and its names.
     pub fn for_each_slot(&self, mut each: impl FnMut(&CStr, Slot)) {
         const R_386_GLOB_DAT: usize = 6;
         const R_386_JMP_SLOT: usize = 7;
@@ -123,12 +123,12 @@ impl Object {
                 if !matches!(kind, R_386_GLOB_DAT | R_386_JMP_SLOT) {
                     continue;
                 }
-                const SYMBOL: usize = 16;
-                // SAFETY: the first word of its symbol, which is the place of its name.
-                let name = unsafe { ((symbols + (what >> 8) * SYMBOL) as *const u32).read() } as usize;
+                // SAFETY: its symbol: the place of its name, value, size, and what tells in which section it is defined.
+                let [name, _, _, kind_and_section] = unsafe { (symbols as *const [usize; 4]).add(what >> 8).read() };
+                let is_defined = kind_and_section >> 16 != 0;
                 let name = strings.get(name..).and_then(|name| CStr::from_bytes_until_nul(name).ok());
                 let address = self.base.wrapping_add(offset);
-                if let Some(name) = name {
+                if let Some(name) = name.filter(|_| !is_defined) {
                     each(name, Slot { address, is_of_function: kind == R_386_JMP_SLOT });
                 }
             }

@@ -94,13 +94,19 @@ unsafe extern "C" fn change_one(info: *mut libc::dl_phdr_info, _size: usize, loa
         let Some((next, front)) = found.and_then(|at| Some((NEXT.get(at)?.load(Relaxed), *FRONTS.get(at)?))) else {
             return;
         };
-        // Not where somebody else's stands, but where the dynamic linker has yet to look it up.
         let value = slot.value();
-        if next != 0 && (value == next || slot.is_of_function && object.contains(value)) {
+        let is_to_be_looked_up = || slot.is_of_function && object.contains(value) && is_found_first(name, next);
+        if next != 0 && (value == next || is_to_be_looked_up()) {
             set(&object, &slot, front as usize);
         }
     });
     0
+}
+
+/// Not the program's own function of that name, or one of a library that is preloaded before this one.
+fn is_found_first(name: &CStr, function: usize) -> bool {
+    // SAFETY: a string with its NUL.
+    unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) as usize == function }
 }
 
 /// Other threads call by it at the same time, and may find either.
@@ -109,11 +115,9 @@ fn set(object: &Object, slot: &Slot, value: usize) {
         slot.set(value);
         return;
     };
-    const READ: u32 = 1;
-    const WRITE: u32 = 2;
-    if process::protect(start, len, READ | WRITE).is_ok() {
+    if process::protect(start, len, process::PROT_READ | process::PROT_WRITE).is_ok() {
         slot.set(value);
         // It was so before.
-        let _ = process::protect(start, len, READ);
+        let _ = process::protect(start, len, process::PROT_READ);
     }
 }

@@ -418,9 +418,9 @@ fn lay_out(inputs: &mut plan::Inputs<'_>, host: &Host) -> Result<plan::Region, S
         std::ptr::copy_nonoverlapping(restorer::code().as_ptr(), start as usize as *mut u8, restorer::code().len());
         std::ptr::copy_nonoverlapping(steps.steps.as_ptr(), first_step as *mut Step, steps.steps.len());
         std::ptr::copy_nonoverlapping(steps.blob().as_ptr(), blob_at as usize as *mut u8, steps.blob().len());
-        call!(nr::MPROTECT, start as usize, CODE as usize, process::PROT_READ | process::PROT_EXEC)
     }
-    .map_err(|errno| format!("cannot make the restorer executable: {errno}"))?;
+    process::protect(start as usize, CODE as usize, process::PROT_READ | process::PROT_EXEC)
+        .map_err(|errno| format!("cannot make the restorer executable: {errno}"))?;
     Ok(region)
 }
 

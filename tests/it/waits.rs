@@ -1,8 +1,11 @@
 //! System calls that a checkpoint interrupts and that go on afterwards.
 
-use crate::common::{Image, Job, NOBODY, SIGUSR2, Spec, assert_refused, kill, wait_until, wait_within};
+use crate::common::{
+    Image, Job, NOBODY, SIGUSR2, Spec, TempDir, assert_refused, assert_success, kill, wait_until, wait_within,
+};
 use crate::times::{assert_front, start_with_a_front};
 use std::fs::{self, DirEntry};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -276,6 +279,21 @@ fn rest_of_sockets_behind_libc() {
 fn limits_of_sockets_and_new_threads() {
     let Some(job) = Spec::new("limit_and_threads").start() else { return };
     job.cycle();
+}
+
+/// Their functions of libc's names stay in its place, where the dynamic linker has not looked them up yet, too.
+#[test]
+fn limits_of_sockets_and_functions_of_others() {
+    let dir = TempDir::new("own_send");
+    let (source, library) = (dir.path().join("own.c"), dir.path().join("own.so"));
+    fs::write(&source, "long send(int fd, void *at, unsigned long size, int flags) { return 4711; }\n")
+        .expect("a file");
+    let mut gcc = Command::new("gcc");
+    assert_success(&gcc.args(["-m32", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output().expect("gcc"));
+    let preload = format!("{}:{}", library.display(), crate::common::library().display());
+    let Some(mut job) = Spec::new("limit_and_threads").arg("own").env("LD_PRELOAD", preload).start() else { return };
+    job.go("without a restart");
+    job.end("at the end");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 /*
  * Children that set the first limit of a socket before they make threads, after it, or while another one makes some,
  * of the memory of those before: glibc keeps words there that must be the same in a new thread and in its maker.
+ * With argv[2], a library that is loaded first has a function send of its own, which returns 4711, and stays what is
+ * called.
  */
 // libs: -lpthread
 #include "harness.h"
@@ -54,12 +56,29 @@ static void child(int number)
     _exit(broken());
 }
 
+static void limit_after_a_thread(void)
+{
+    const struct timeval limit = {100, 0};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    pthread_t thread;
+    NEED(pthread_create(&thread, NULL, nothing, NULL) == 0 && pthread_join(thread, NULL) == 0);
+    NEED(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     start(argc, argv);
+    if (argc > 2)
+        limit_after_a_thread();
     ready();
     do {
         next_round();
+        if (argc > 2) {
+            ssize_t result = send(-1, NULL, 0, 0);
+            EXPECT(result == 4711 && !broken(), "send returns %zd", result);
+            continue;
+        }
         int failed = 0, last = 0;
         for (int i = 0; i < CHILDREN; i++) {
             int status;
