@@ -4,6 +4,7 @@
 //! its mappings, files, signals and threads, then the pages, and last what could not be saved.
 
 pub mod attributes;
+pub mod call_number;
 pub mod excluded;
 pub mod failure;
 pub mod files;
