@@ -13,6 +13,7 @@ pub(crate) mod attributes;
 pub mod check;
 mod check_files;
 mod check_ipc;
+mod check_threads;
 mod check_timers;
 
 #[cfg(target_arch = "x86")]

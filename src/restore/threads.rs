@@ -2,7 +2,7 @@
 //! the restorer, and all wait in the restored library until the last one is there and the restorer gone.
 
 use super::attributes;
-use super::check;
+use super::check_threads;
 use super::files::owned_by_threads;
 use super::plan::Inputs;
 use super::steps::Steps;
@@ -230,7 +230,7 @@ fn place_frame(inputs: &Inputs<'_>, entry: &ThreadEntry, altstack: [u32; 3], ste
 
 /// For a wait to go on in a thread whose frame lies at `at`: where its stack pointer begins, and what lies there.
 fn resume_wait(entry: &ThreadEntry, at: u32) -> Option<(u32, Resume)> {
-    let (block, timeout) = (entry.wait?, check::timeout_of(entry)?);
+    let (block, timeout) = (entry.wait?, check_threads::timeout_of(entry)?);
     let cpu = &entry.cpu;
     let frame_end = (entry.thread.frame_addr.get() + u64::from(entry.thread.frame_size.get())) as u32;
     let (place, frame_end) = match block.place.get() {
@@ -239,7 +239,7 @@ fn resume_wait(entry: &ThreadEntry, at: u32) -> Option<(u32, Resume)> {
     };
     let interrupted = Interrupted {
         nr: block.nr.get(),
-        args: check::arguments(cpu),
+        args: check_threads::arguments(cpu),
         ip: cpu.ip.get() as u32,
         sp: cpu.sp.get() as u32,
         frame_end,
